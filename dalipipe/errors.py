@@ -1,0 +1,58 @@
+"""Every exception that dalipipe raises on purpose.
+
+Each one is a `DalipipeError` and also the built-in that fits, so that both ``except DalipipeError`` and
+``except ValueError`` catch what they say::
+
+    DalipipeError
+    ├── RecipeError             ValueError          a recipe that cannot work
+    ├── SourceError             ValueError          a data set that cannot be used as it is
+    │   └── SourceNotFoundError FileNotFoundError   a folder, class or image that is not there
+    ├── BackendError            RuntimeError        a backend that is missing, or lacks an op
+    ├── DecodeError             RuntimeError        images that cannot be read or decoded
+    ├── ConfigError             ValueError          an argument or a setting out of its range
+    ├── WeightsError            ValueError          weights that do not fit the model, or cannot be had
+    ├── StateError              ValueError          a saved state that belongs to something else
+    └── DivergedError           RuntimeError        a training whose loss is no longer finite
+
+A message reads ``<where>: <rule>, got <value>. <What to do.>``.
+"""
+
+
+class DalipipeError(Exception):
+    """Base of every exception that dalipipe raises on purpose."""
+
+
+class RecipeError(DalipipeError, ValueError):
+    """A recipe that is malformed or cannot work."""
+
+
+class SourceError(DalipipeError, ValueError):
+    """A data set that cannot be used as it is."""
+
+
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    """A folder, a class or the images of a class that are not there."""
+
+
+class BackendError(DalipipeError, RuntimeError):
+    """A backend that is not available here, or that lacks an op."""
+
+
+class DecodeError(DalipipeError, RuntimeError):
+    """Images that cannot be read or decoded; the message names each file."""
+
+
+class ConfigError(DalipipeError, ValueError):
+    """An argument or a setting outside what it may be."""
+
+
+class WeightsError(DalipipeError, ValueError):
+    """Weights that do not fit the model, or that cannot be had."""
+
+
+class StateError(DalipipeError, ValueError):
+    """A saved state that belongs to other data, another recipe or another run."""
+
+
+class DivergedError(DalipipeError, RuntimeError):
+    """A training whose loss is no longer a finite number."""
