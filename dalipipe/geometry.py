@@ -1,0 +1,333 @@
+"""From uniforms and the true size of an image to whole boxes, angles and matrices; pure, compiled by Numba.
+
+A recipe's pixel ops become a `Program`: one row of numbers a step. `resolve` runs it for one sample and writes one *record* a
+step: what is to be done (a primitive, see `Do`) and with which numbers. Every backend reads the same records, so a decision is
+taken in one place. A record is RECORD float64 numbers:
+
+    [DO]               the primitive; Do.NOTHING where the op decided not to act
+    [IN_H] [IN_W]      size of the incoming image in px
+    [OUT_H] [OUT_W]    size of the outgoing image in px
+    [ARGS:]            the primitive's arguments (see `Do`)
+
+Formulas are torchvision's, rounding included (Python's `round`, half to even); each function names its source.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from dalipipe import ops
+from dalipipe.ops.geometric import ATTEMPTS, shorter_side_size
+from dalipipe.recipe import Recipe
+
+RECORD = 24
+STATICS = 20
+DO, IN_H, IN_W, OUT_H, OUT_W, ARGS = 0, 1, 2, 3, 4, 5
+
+
+class Do(IntEnum):
+    """The primitives that a backend must be able to do, and their arguments from [ARGS] on."""
+
+    NOTHING = 0
+    CROP_RESIZE = 1  # top, left, height, width of the box, which lies inside the image; 1 for antialias. Bilinear.
+    CROP_PAD = 2  # top, left of the window (may lie outside); red, green, blue level outside
+    FLIP = 3  # 1 to mirror left and right; 1 to mirror top and bottom
+    # six entries of the output-to-input matrix in px, pixel centres at + 0.5; interpolation; red, green, blue level outside;
+    # and what the matrix was made of: clockwise angle in degrees, shift x, y in px, scale, shear x, y in degrees, centre x, y
+    AFFINE = 4
+
+
+class Status(IntEnum):
+    """Why a sample can't be processed; 0 where it can."""
+
+    OK = 0
+    CROP_EXCEEDS_IMAGE = 1
+
+
+STATUS_REASONS = {
+    Status.CROP_EXCEEDS_IMAGE: "the image is smaller than the window of RandomCrop, and pad_if_needed is off"
+}
+
+NEAREST, BILINEAR = 0, 1
+_INTERPOLATIONS = {"nearest": NEAREST, "bilinear": BILINEAR}
+
+(
+    _RANDOM_RESIZED_CROP,
+    _RESIZE_SHORTER,
+    _RESIZE_FIXED,
+    _CENTER_CROP,
+    _RANDOM_CROP,
+    _FLIP_X,
+    _FLIP_Y,
+    _ROTATION,
+    _AFFINE,
+) = range(1, 10)
+
+
+@dataclass(frozen=True)
+class Program:
+    """The pixel ops of a recipe as numbers.
+
+    Attributes:
+        codes: (n,) int64, how each step is resolved.
+        offsets: (n,) int64, where each step's uniforms begin.
+        statics: (n, STATICS) float64, the arguments of each step.
+        positions: (n,) position in the recipe of the op behind each step.
+        counts: uniforms that each op of the whole recipe draws, for `plan.uniforms`.
+    """
+
+    codes: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    statics: NDArray[np.float64]
+    positions: tuple[int, ...]
+    counts: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Return the number of steps."""
+        return len(self.codes)
+
+    def resolve(self, uniforms: NDArray[np.float64], height: int, width: int) -> tuple[NDArray[np.float64], Status]:
+        """Return the records of one sample and its status.
+
+        Shapes: uniforms (sum(counts),) -> records (n, RECORD) float64.
+        """
+        records = np.zeros((len(self), RECORD))
+        status = resolve(self.codes, self.offsets, self.statics, uniforms, height, width, records)
+        return records, Status(status)
+
+
+def _statics(op: ops.Op) -> tuple[int, list[float]]:
+    """Return how an op is resolved and its arguments as numbers."""
+    match op:
+        case ops.RandomResizedCrop():
+            return _RANDOM_RESIZED_CROP, [*op.size, *op.scale, *op.ratio, op.antialias]
+        case ops.Resize(size=int(size)):
+            return _RESIZE_SHORTER, [size, op.max_size or 0, op.antialias]
+        case ops.Resize(size=(height, width)):
+            return _RESIZE_FIXED, [height, width, op.antialias]
+        case ops.CenterCrop():
+            return _CENTER_CROP, [*op.size]
+        case ops.RandomCrop():
+            return _RANDOM_CROP, [*op.size, *op.padding, op.pad_if_needed, *op.fill]
+        case ops.RandomHorizontalFlip():
+            return _FLIP_X, [op.p]
+        case ops.RandomVerticalFlip():
+            return _FLIP_Y, [op.p]
+        case ops.RandomRotation():
+            center = op.center or (math.nan, math.nan)
+            return _ROTATION, [*op.degrees, *center, _INTERPOLATIONS[op.interpolation], *op.fill]
+        case ops.RandomAffine():
+            center = op.center or (math.nan, math.nan)
+            ranges = [*op.degrees, *(op.translate or (0, 0)), *(op.scale or (1, 1)), *(op.shear or (0, 0, 0, 0))]
+            return _AFFINE, [*ranges, *center, _INTERPOLATIONS[op.interpolation], *op.fill]
+    raise TypeError(f"geometry has no resolve for {op.op}; add one beside the others")
+
+
+@lru_cache(maxsize=64)
+def program(recipe: Recipe) -> Program:
+    """Return the program of a recipe's pixel ops."""
+    counts = tuple(op.uniforms for op in recipe.ops)
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    positions = tuple(position for position, op in enumerate(recipe.ops) if op.stage == "pixels")
+    codes = np.zeros(len(positions), dtype=np.int64)
+    statics = np.zeros((len(positions), STATICS))
+    for step, position in enumerate(positions):
+        codes[step], arguments = _statics(recipe.ops[position])
+        statics[step, : len(arguments)] = arguments
+    return Program(codes, starts[list(positions)], statics, positions, counts)
+
+
+resized_size = njit(cache=True)(shorter_side_size)
+
+
+@njit(cache=True)
+def random_resized_crop_box(u, height, width, scale, ratio):  # type: ignore[no-untyped-def]
+    """Return (top, left, height, width) in px of a random box.
+
+    Args:
+        u: 22 uniforms: ten areas, ten ratios, top, left.
+        height: Of the image, px.
+        width: Of the image, px.
+        scale: (low, high) fraction of the image's area.
+        ratio: (low, high) width / height.
+
+    Source: torchvision.transforms.v2.RandomResizedCrop.make_params.
+    """
+    area = height * width
+    log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
+    for attempt in range(ATTEMPTS):
+        target = area * (scale[0] + u[attempt] * (scale[1] - scale[0]))
+        aspect = math.exp(log_low + u[ATTEMPTS + attempt] * (log_high - log_low))
+        w = int(np.rint(math.sqrt(target * aspect)))
+        h = int(np.rint(math.sqrt(target / aspect)))
+        if 0 < w <= width and 0 < h <= height:
+            top = int(u[2 * ATTEMPTS] * (height - h + 1))
+            left = int(u[2 * ATTEMPTS + 1] * (width - w + 1))
+            return top, left, h, w
+    in_ratio = width / height
+    w, h = width, height
+    if in_ratio < ratio[0]:
+        h = int(np.rint(w / ratio[0]))
+    elif in_ratio > ratio[1]:
+        w = int(np.rint(h * ratio[1]))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@njit(cache=True)
+def center_crop_corner(height, width, crop_height, crop_width):  # type: ignore[no-untyped-def]
+    """Return (top, left) in px of the central window, negative where it exceeds the image.
+
+    Source: torchvision.transforms.v2.functional.center_crop: padding first, then int(round(margin / 2)).
+    """
+    pad_top = (crop_height - height) // 2 if crop_height > height else 0
+    pad_left = (crop_width - width) // 2 if crop_width > width else 0
+    padded_height, padded_width = max(height, crop_height), max(width, crop_width)
+    top = int(np.rint((padded_height - crop_height) / 2.0))
+    left = int(np.rint((padded_width - crop_width) / 2.0))
+    return top - pad_top, left - pad_left
+
+
+@njit(cache=True)
+def random_crop_corner(u, height, width, crop, padding, pad_if_needed):  # type: ignore[no-untyped-def]
+    """Return (top, left, fits) of a random window; the corner in px of the image before padding.
+
+    Args:
+        u: 2 uniforms: top, left.
+        height: Of the image, px.
+        width: Of the image, px.
+        crop: (height, width) of the window, px.
+        padding: (left, top, right, bottom), px.
+        pad_if_needed: Pad on both sides where the padded image is smaller than the window.
+
+    Source: torchvision.transforms.v2.RandomCrop.make_params.
+    """
+    left, top, right, bottom = int(padding[0]), int(padding[1]), int(padding[2]), int(padding[3])
+    padded_height, padded_width = height + top + bottom, width + left + right
+    if pad_if_needed:
+        more_h, more_w = max(0, crop[0] - padded_height), max(0, crop[1] - padded_width)
+        top, left = top + more_h, left + more_w
+        padded_height, padded_width = padded_height + 2 * more_h, padded_width + 2 * more_w
+    if padded_height < crop[0] or padded_width < crop[1]:
+        return 0, 0, False
+    y = int(u[0] * (padded_height - crop[0] + 1))
+    x = int(u[1] * (padded_width - crop[1] + 1))
+    return y - top, x - left, True
+
+
+@njit(cache=True)
+def affine_matrix(angle_deg, translate_px, scale, shear_deg, center_px):  # type: ignore[no-untyped-def]
+    """Return the six entries of the map from output to input coordinates.
+
+    Args:
+        angle_deg: Clockwise rotation.
+        translate_px: (x, y) shift.
+        scale: Factor, > 0.
+        shear_deg: (x, y) shear angles.
+        center_px: (x, y) of the fixed point, in the coordinates of the image.
+
+    Source: torchvision.transforms.v2.functional._geometry._get_inverse_affine_matrix.
+    """
+    rot, sx, sy = math.radians(angle_deg), math.radians(shear_deg[0]), math.radians(shear_deg[1])
+    tan_sx = math.tan(sx)
+    a = math.cos(rot - sy) / math.cos(sy)
+    b = -(a * tan_sx + math.sin(rot))
+    c = math.sin(rot - sy) / math.cos(sy)
+    d = math.cos(rot) - c * tan_sx
+    m0, m1, m3, m4 = d / scale, -b / scale, -c / scale, a / scale
+    x, y = center_px[0] + translate_px[0], center_px[1] + translate_px[1]
+    return m0, m1, center_px[0] - m0 * x - m1 * y, m3, m4, center_px[1] - m3 * x - m4 * y
+
+
+@njit(cache=True)
+def _between(u, low, high):  # type: ignore[no-untyped-def]
+    return low + u * (high - low)
+
+
+@njit(cache=True)
+def _resolve_size(code, s, u, record):  # type: ignore[no-untyped-def]
+    """Write the record of an op that changes the size; return its status."""
+    height, width = int(record[IN_H]), int(record[IN_W])
+    args = record[ARGS:]
+    if code == _RANDOM_RESIZED_CROP or code == _RESIZE_FIXED or code == _RESIZE_SHORTER:
+        record[DO] = Do.CROP_RESIZE.value
+        args[0], args[1], args[2], args[3] = 0, 0, height, width
+        if code == _RANDOM_RESIZED_CROP:
+            args[0], args[1], args[2], args[3] = random_resized_crop_box(u, height, width, s[2:4], s[4:6])
+            record[OUT_H], record[OUT_W], args[4] = s[0], s[1], s[6]
+        elif code == _RESIZE_FIXED:
+            record[OUT_H], record[OUT_W], args[4] = s[0], s[1], s[2]
+        else:
+            record[OUT_H], record[OUT_W] = resized_size(height, width, int(s[0]), int(s[1]))
+            args[4] = s[2]
+        return 0
+    record[DO] = Do.CROP_PAD.value
+    record[OUT_H], record[OUT_W] = s[0], s[1]
+    if code == _CENTER_CROP:
+        args[0], args[1] = center_crop_corner(height, width, int(s[0]), int(s[1]))
+        return 0
+    top, left, fits = random_crop_corner(u, height, width, (int(s[0]), int(s[1])), s[2:6], s[6] > 0)
+    args[0], args[1], args[2], args[3], args[4] = top, left, s[7], s[8], s[9]
+    return 0 if fits else Status.CROP_EXCEEDS_IMAGE.value
+
+
+@njit(cache=True)
+def _resolve_motion(code, s, u, record):  # type: ignore[no-untyped-def]
+    """Write the record of an op that keeps the size."""
+    height, width = record[IN_H], record[IN_W]
+    args = record[ARGS:]
+    if code == _FLIP_X or code == _FLIP_Y:
+        if u[0] < s[0]:
+            record[DO] = Do.FLIP.value
+            args[0], args[1] = code == _FLIP_X, code == _FLIP_Y
+        return
+    record[DO] = Do.AFFINE.value
+    angle, shift_x, shift_y, scale, shear_x, shear_y = _between(u[0], s[0], s[1]), 0.0, 0.0, 1.0, 0.0, 0.0
+    if code == _ROTATION:
+        angle = -angle  # torchvision's rotate is counter-clockwise, its affine clockwise
+        s = s[2:]
+    else:
+        shift_x = np.rint(_between(u[1], -1.0, 1.0) * s[2] * width)
+        shift_y = np.rint(_between(u[2], -1.0, 1.0) * s[3] * height)
+        scale = _between(u[3], s[4], s[5])
+        shear_x, shear_y = _between(u[4], s[6], s[7]), _between(u[5], s[8], s[9])
+        s = s[10:]
+    center_x, center_y = (width * 0.5, height * 0.5) if math.isnan(s[0]) else (s[0], s[1])
+    args[0], args[1], args[2], args[3], args[4], args[5] = affine_matrix(
+        angle, (shift_x, shift_y), scale, (shear_x, shear_y), (center_x, center_y)
+    )
+    args[6], args[7], args[8], args[9] = s[2], s[3], s[4], s[5]
+    args[10], args[11], args[12], args[13] = angle, shift_x, shift_y, scale
+    args[14], args[15], args[16], args[17] = shear_x, shear_y, center_x, center_y
+
+
+@njit(cache=True)
+def resolve(codes, offsets, statics, uniforms, height, width, records):  # type: ignore[no-untyped-def]
+    """Write the records of one sample; return its Status.
+
+    Args:
+        codes: (n,) from the Program.
+        offsets: (n,) from the Program.
+        statics: (n, STATICS) from the Program.
+        uniforms: (total,) float64 of the sample.
+        height: Of the image as decoded, px.
+        width: Of the image as decoded, px.
+        records: (n, RECORD) float64, written.
+    """
+    status = 0
+    for step in range(len(codes)):
+        record, s, u = records[step], statics[step], uniforms[offsets[step] :]
+        record[:] = 0.0
+        record[IN_H], record[IN_W], record[OUT_H], record[OUT_W] = height, width, height, width
+        if codes[step] <= _RANDOM_CROP:
+            status = max(status, _resolve_size(codes[step], s, u, record))
+        else:
+            _resolve_motion(codes[step], s, u, record)
+        height, width = int(record[OUT_H]), int(record[OUT_W])
+    return status

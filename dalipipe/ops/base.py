@@ -1,0 +1,103 @@
+"""What every op is: data with arguments, checks and a rule for the shape of its output. An op does not run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from dalipipe.errors import RecipeError
+
+Stage = Literal["pixels", "range", "tail"]
+"""When an op may come: "pixels" works on uint8 images, "range" changes what a level means, "tail" may follow the range."""
+
+Interpolation = Literal["nearest", "bilinear"]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What is known of an image between two ops before it is opened.
+
+    Attributes:
+        height: Height in px, None where it depends on the file.
+        width: Width in px, None where it depends on the file.
+        dtype: "uint8" (levels 0 to 255) or "float32".
+        scaled: Whether float values are fractions of 255.
+        normalized: Whether a mean was subtracted.
+    """
+
+    height: int | None = None
+    width: int | None = None
+    dtype: Literal["uint8", "float32"] = "uint8"
+    scaled: bool = False
+    normalized: bool = False
+
+    def resized(self, height: int | None, width: int | None) -> ImageSpec:
+        """Return the same image with another size."""
+        return replace(self, height=height, width=width)
+
+    def __str__(self) -> str:
+        """Return for example "224 x 224 x 3 uint8"."""
+        side = [("?" if n is None else str(n)) for n in (self.height, self.width)]
+        return f"{side[0]} x {side[1]} x 3 {self.dtype}"
+
+
+class Op(BaseModel):
+    """One step of a recipe: its arguments and what it makes of a shape."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    op: str
+    stage: ClassVar[Stage] = "pixels"
+
+    @property
+    def uniforms(self) -> int:
+        """How many uniform random numbers one sample needs; 0 for an op that decides nothing."""
+        return 0
+
+    def check(self, spec: ImageSpec) -> ImageSpec:
+        """Return what the op makes of `spec`.
+
+        Raises:
+            RecipeError: the op can't work on such an image.
+        """
+        return spec
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that differ from their defaults, ready for TOML."""
+        return self.model_dump(mode="json", exclude={"op"}, exclude_defaults=True, exclude_none=True)
+
+    def require(self, condition: bool, rule: str, advice: str) -> None:
+        """Raise the standard error of this op unless `condition` holds.
+
+        Raises:
+            RecipeError: `<op>: <rule>. <advice>.`
+        """
+        if not condition:
+            raise RecipeError(f"{self.op}: {rule}. {advice}.")
+
+
+def _pair(value: Any) -> Any:
+    """Turn a single int or a list into what a (height, width) field takes."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value, value)
+    if isinstance(value, list | tuple) and len(value) == 1:
+        return (value[0], value[0])
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _triple(value: Any) -> Any:
+    """Turn one fill level into three."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return (value,) * 3
+    if isinstance(value, list | tuple) and len(value) == 1:
+        return (value[0],) * 3
+    return tuple(value) if isinstance(value, list) else value
+
+
+Side = Annotated[int, Field(ge=1, le=65535)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(_pair)]
+Level = Annotated[float, Field(ge=0, le=255)]
+Fill = Annotated[tuple[Level, Level, Level], BeforeValidator(_triple)]

@@ -1,0 +1,87 @@
+"""Every random number of dalipipe: a counter-based generator, so that a decision belongs to a sample and not to a run.
+
+A uniform is a pure function of (seed, epoch, sample index, occurrence of that sample within the epoch, position of the op in
+the recipe, number of the draw). Nothing is carried from one draw to the next.
+
+Source: Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+_ROUNDS = 10
+
+ORDER_POSITION = 0xFFFF
+"""The op position that stands for the order of an epoch: no recipe has so many ops."""
+
+SUBSTITUTE_POSITION = 0xFFFE
+"""The op position that stands for the choice of a substitute for a bad sample."""
+
+
+def philox(counter: Sequence[NDArray[np.uint64] | np.uint64], key: int) -> tuple[NDArray[np.uint64], ...]:
+    """Return four arrays of 32 random bits (in uint64) for four broadcastable arrays of 32-bit counters.
+
+    Args:
+        counter: Words 0 to 3 of the counter, each < 2**32.
+        key: The 64-bit key.
+    """
+    c0, c1, c2, c3 = np.broadcast_arrays(*counter)
+    k0, k1 = key & 0xFFFFFFFF, key >> 32
+    for _ in range(_ROUNDS):
+        p0, p1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
+        c0, c2 = (p1 >> _HALF) ^ c1 ^ np.uint64(k0), (p0 >> _HALF) ^ c3 ^ np.uint64(k1)
+        c1, c3 = p1 & _LOW, p0 & _LOW
+        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+@lru_cache(maxsize=64)
+def _layout(counts: tuple[int, ...]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the last counter word of every block of four draws, and which of the blocks' outputs are wanted."""
+    words: list[int] = []
+    columns: list[int] = []
+    for position, count in enumerate(counts):
+        columns.extend(4 * len(words) + draw for draw in range(count))
+        words.extend((position << 16) | block for block in range(-(-count // 4)))
+    return np.array(words, dtype=np.uint64), np.array(columns, dtype=np.int64)
+
+
+def uniforms(
+    counts: Sequence[int], seed: int, epoch: int, indices: ArrayLike, occurrences: ArrayLike = 0
+) -> NDArray[np.float64]:
+    """Return the uniform numbers that decide everything about some samples.
+
+    Args:
+        counts: How many numbers the op at each position of the recipe needs.
+        seed: 0 to 2**64 - 1.
+        epoch: 0 to 2**32 - 1.
+        indices: Sample indices, each < 2**32.
+        occurrences: How often each sample came before within this epoch.
+
+    Shapes: indices (n,) -> (n, sum(counts)) float64 in [0, 1), multiples of 2**-32.
+    """
+    words, columns = _layout(tuple(counts))
+    index = np.atleast_1d(np.asarray(indices)).astype(np.uint64)[:, None]
+    occurrence = np.atleast_1d(np.asarray(occurrences)).astype(np.uint64)[:, None]
+    blocks = philox((index, occurrence, np.uint64(epoch), words[None, :]), seed)
+    drawn = np.stack(blocks, axis=-1).reshape(len(index), -1)
+    return drawn[:, columns].astype(np.float64) * 2.0**-32
+
+
+def permutation(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return 0 to length - 1 in the random order of an epoch: a pure function of its arguments.
+
+    The samples are sorted by 64 random bits each, so the order of the samples that two data sets share is the same too.
+    """
+    index = np.arange(length, dtype=np.uint64)
+    high, low, _, _ = philox((index, np.uint64(0), np.uint64(epoch), np.uint64(ORDER_POSITION << 16)), seed)
+    return np.argsort((high << _HALF) | low, kind="stable").astype(np.int64)

@@ -1,0 +1,234 @@
+"""An augmentation recipe: a named list of ops, read from and written to TOML, checked before the first image."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+
+from dalipipe.errors import RecipeError
+from dalipipe.ops import OPS, CenterCrop, ImageSpec, Normalize, Op, Resize, ToDtype
+
+_STAGES = ("pixels", "range", "tail")
+
+
+def recipes_dir() -> Path:
+    """Return the folder with the recipes that come with dalipipe: inside the package, or beside it in a checkout."""
+    inside = Path(__file__).parent / "pipelines"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "pipelines"
+
+
+def list_recipes() -> dict[str, Path]:
+    """Return the names of the recipes that come with dalipipe and their files, sorted by name."""
+    return {path.stem: path for path in sorted(recipes_dir().glob("*.toml"))}
+
+
+class Recipe(BaseModel):
+    """What is done to each image, as data.
+
+    Attributes:
+        name: Short name, as in the file name.
+        description: One sentence.
+        evaluation: Name or path of the recipe for validation images; empty for the one derived by `eval_twin`.
+        ops: The steps, in order.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    description: str = ""
+    evaluation: str = ""
+    ops: tuple[SerializeAsAny[Op], ...]
+
+    @classmethod
+    def load(cls, recipe: Recipe | str | Path) -> Recipe:
+        """Return the recipe of that name, or the one in that TOML file; a Recipe is returned as it is.
+
+        Raises:
+            RecipeError: no such recipe or file, a syntax error (with its line and column), or ops that can't work.
+        """
+        if isinstance(recipe, Recipe):
+            return recipe
+        known = list_recipes()
+        if str(recipe) in known:
+            return cls._read(known[str(recipe)])
+        path = Path(recipe)
+        if path.suffix == ".toml" or path.is_file():
+            return cls._read(path)
+        close = difflib.get_close_matches(str(recipe), known, n=1)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        raise RecipeError(
+            f"recipe: there is no recipe named {str(recipe)!r}. {hint}Known: {', '.join(known)}; a file must end in .toml."
+        )
+
+    @classmethod
+    def _read(cls, path: Path) -> Recipe:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise RecipeError(f"recipe: can't read {str(path)!r}: {reason}. Give the path of a TOML file.") from error
+        loaded = cls.from_toml(text, where=str(path))
+        beside = path.parent / loaded.evaluation
+        return loaded.model_copy(update={"evaluation": str(beside)}) if beside.is_file() else loaded
+
+    @classmethod
+    def from_toml(cls, text: str, where: str = "recipe") -> Recipe:
+        """Return the recipe that `text` describes.
+
+        Args:
+            text: TOML with `name` and a list of tables `[[ops]]`, each with `op` and its arguments.
+            where: What to call the text in an error.
+
+        Raises:
+            RecipeError: syntax error (line and column), unknown key or op (nearest name suggested), bad value, or ops
+                that don't fit one another.
+        """
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"{where}: not valid TOML: {error}. Correct that place.") from error
+        raw = data.pop("ops", None)
+        if not isinstance(raw, list) or not raw:
+            raise RecipeError(f"{where}: a recipe needs at least one [[ops]] table, got none. Add one.")
+        ops = tuple(build_op(entry, f"{where}: op {position}") for position, entry in enumerate(raw, 1))
+        data.setdefault("name", Path(where).stem)
+        try:
+            recipe = cls(**data, ops=ops)
+        except ValidationError as error:
+            raise RecipeError(_first_problem(where, error, cls.model_fields)) from error
+        try:
+            recipe.shapes()
+        except RecipeError as error:
+            raise RecipeError(f"{where}: {error}") from error
+        return recipe
+
+    def to_toml(self) -> str:
+        """Return TOML from which `from_toml` makes an equal recipe."""
+        head = {"name": self.name, "description": self.description, "evaluation": self.evaluation}
+        ops = [{"op": op.op, **op.arguments()} for op in self.ops]
+        return tomli_w.dumps({**{key: value for key, value in head.items() if value}, "ops": ops})
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that change when an op or an argument does, and not with the name or the comments."""
+        ops = [op.model_dump(mode="json") for op in self.ops]
+        return hashlib.sha256(json.dumps(ops, sort_keys=True).encode()).hexdigest()[:16]
+
+    def shapes(self, start: ImageSpec | None = None) -> list[ImageSpec]:
+        """Return what is known of an image before the first op and after each, len(ops) + 1 entries.
+
+        Args:
+            start: What is known of the incoming images; by default neither height nor width.
+
+        Raises:
+            RecipeError: an op that can't work at its place, or an output whose size is not fixed.
+        """
+        specs = [start or ImageSpec()]
+        stage = 0
+        for position, op in enumerate(self.ops, 1):
+            if _STAGES.index(op.stage) < stage:
+                raise RecipeError(
+                    f"op {position} ({op.op}): works on uint8 pixels, but {self.ops[position - 2].op} comes before it. "
+                    f"Put {op.op} before the ops that rescale or normalise."
+                )
+            stage = _STAGES.index(op.stage)
+            try:
+                specs.append(op.check(specs[-1]))
+            except RecipeError as error:
+                raise RecipeError(f"op {position}: {error}") from error
+        if specs[-1].height is None or specs[-1].width is None:
+            raise RecipeError(
+                f"the output is {specs[-1]}, so images of different sizes could not be batched. "
+                "Add a Resize to (height, width), a CenterCrop or a RandomResizedCrop."
+            )
+        return specs
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of every image that leaves the recipe."""
+        last = self.shapes()[-1]
+        assert last.height is not None and last.width is not None
+        return (3, last.height, last.width)
+
+    @property
+    def levels(self) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:
+        """(mean, std) in levels of 255, so that a value that leaves the recipe is (level - mean) / std; None for uint8."""
+        unit: float | None = None
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        for op in self.ops:
+            if isinstance(op, ToDtype):
+                unit = 255.0 if op.scale else 1.0
+            elif isinstance(op, Normalize):
+                unit = 255.0 if unit is None else unit
+                mean, std = op.mean, op.std
+        if unit is None:
+            return None
+        return (mean[0] * unit, mean[1] * unit, mean[2] * unit), (std[0] * unit, std[1] * unit, std[2] * unit)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether any op draws random numbers."""
+        return any(op.uniforms for op in self.ops)
+
+    def eval_twin(self) -> Recipe:
+        """Return the recipe for validation images.
+
+        That is the one named by `evaluation` (a recipe's name, or a path beside this recipe's file). Without one: resize to
+        256/224 of the output, crop the centre, and keep this recipe's rescaling and normalisation.
+        """
+        if self.evaluation:
+            return Recipe.load(self.evaluation)
+        if not self.is_random:
+            return self
+        _, height, width = self.output_shape
+        shorter = round(min(height, width) * 256 / 224)
+        first: Op = Resize(size=shorter) if height == width else Resize(size=(height, width))
+        kept = tuple(op for op in self.ops if op.stage == "range")
+        ops = (first, CenterCrop(size=(height, width)), *kept) if height == width else (first, *kept)
+        return Recipe(name=f"{self.name}-eval", description=f"Evaluation twin derived from {self.name}.", ops=ops)
+
+
+def build_op(entry: Any, where: str) -> Op:
+    """Return the op that a TOML table describes.
+
+    Raises:
+        RecipeError: no `op` key, an unknown op, argument or value; the nearest name is suggested.
+    """
+    if not isinstance(entry, dict) or not isinstance(entry.get("op"), str):
+        raise RecipeError(
+            f'{where}: must be a table with a text `op`, got {entry!r}. Write for example op = "CenterCrop".'
+        )
+    name = entry["op"]
+    if name not in OPS:
+        close = difflib.get_close_matches(name, OPS, n=1)
+        hint = f"Did you mean {close[0]}? " if close else ""
+        raise RecipeError(f"{where}: unknown op {name!r}. {hint}There are: {', '.join(sorted(OPS))}.")
+    try:
+        return OPS[name](**entry)
+    except ValidationError as error:
+        raise RecipeError(_first_problem(f"{where} ({name})", error, OPS[name].model_fields)) from error
+
+
+def _first_problem(where: str, error: ValidationError, fields: Any) -> str:
+    """Return one line about the first thing pydantic found."""
+    problem = error.errors()[0]
+    at = ".".join(
+        str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tuple[", "constrained"))
+    )
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(at, fields, n=1)
+        names = ", ".join(name for name in fields if name != "op")
+        hint = f"Did you mean {close[0]!r}?" if close else f"There are: {names}."
+        return f"{where}: unknown argument {at!r}. {hint}"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if problem["type"] == "missing":
+        return f"{where}: {at} is missing. Add it."
+    got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
+    return f"{where}: {at + ': ' if at else ''}{message}{got}. Correct it."
