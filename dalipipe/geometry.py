@@ -1,8 +1,8 @@
 """From uniforms and the true size of an image to whole boxes, angles and matrices; pure, compiled by Numba.
 
-A recipe's pixel ops become a `Program`: one row of numbers a step. `resolve` runs it for one sample and writes one *record* a
-step: what is to be done (a primitive, see `Do`) and with which numbers. Every backend reads the same records, so a decision is
-taken in one place. A record is RECORD float64 numbers:
+A recipe's pixel ops become a `Program`: one row of numbers a step. `resolve` runs it for one sample and writes one
+*record* a step: what is to be done (a primitive, see `Do`) and with which numbers. Every backend reads the same records,
+so a decision is taken in one place. A record is RECORD float64 numbers:
 
     [DO]               the primitive; Do.NOTHING where the op decided not to act
     [IN_H] [IN_W]      size of the incoming image in px
@@ -39,8 +39,9 @@ class Do(IntEnum):
     CROP_RESIZE = 1  # top, left, height, width of the box, which lies inside the image; 1 for antialias. Bilinear.
     CROP_PAD = 2  # top, left of the window (may lie outside); red, green, blue level outside
     FLIP = 3  # 1 to mirror left and right; 1 to mirror top and bottom
-    # six entries of the output-to-input matrix in px, pixel centres at + 0.5; interpolation; red, green, blue level outside;
-    # and what the matrix was made of: clockwise angle in degrees, shift x, y in px, scale, shear x, y in degrees, centre x, y
+    # six entries of the output-to-input matrix in px, pixel centres at + 0.5; interpolation; red, green, blue level
+    # outside; and what the matrix was made of: clockwise angle in degrees, shift x, y in px, scale, shear x, y in degrees,
+    # centre x, y in px
     AFFINE = 4
 
 
@@ -58,17 +59,9 @@ STATUS_REASONS = {
 NEAREST, BILINEAR = 0, 1
 _INTERPOLATIONS = {"nearest": NEAREST, "bilinear": BILINEAR}
 
-(
-    _RANDOM_RESIZED_CROP,
-    _RESIZE_SHORTER,
-    _RESIZE_FIXED,
-    _CENTER_CROP,
-    _RANDOM_CROP,
-    _FLIP_X,
-    _FLIP_Y,
-    _ROTATION,
-    _AFFINE,
-) = range(1, 10)
+# How a step is resolved. Those up to _RANDOM_CROP change the size.
+_RANDOM_RESIZED_CROP, _RESIZE_SHORTER, _RESIZE_FIXED, _CENTER_CROP, _RANDOM_CROP = range(1, 6)
+_FLIP_X, _FLIP_Y, _ROTATION, _AFFINE = range(6, 10)
 
 
 @dataclass(frozen=True)
@@ -255,7 +248,7 @@ def _resolve_size(code, s, u, record):  # type: ignore[no-untyped-def]
     """Write the record of an op that changes the size; return its status."""
     height, width = int(record[IN_H]), int(record[IN_W])
     args = record[ARGS:]
-    if code == _RANDOM_RESIZED_CROP or code == _RESIZE_FIXED or code == _RESIZE_SHORTER:
+    if code in (_RANDOM_RESIZED_CROP, _RESIZE_FIXED, _RESIZE_SHORTER):
         record[DO] = Do.CROP_RESIZE.value
         args[0], args[1], args[2], args[3] = 0, 0, height, width
         if code == _RANDOM_RESIZED_CROP:
@@ -282,7 +275,7 @@ def _resolve_motion(code, s, u, record):  # type: ignore[no-untyped-def]
     """Write the record of an op that keeps the size."""
     height, width = record[IN_H], record[IN_W]
     args = record[ARGS:]
-    if code == _FLIP_X or code == _FLIP_Y:
+    if code in (_FLIP_X, _FLIP_Y):
         if u[0] < s[0]:
             record[DO] = Do.FLIP.value
             args[0], args[1] = code == _FLIP_X, code == _FLIP_Y

@@ -1,7 +1,7 @@
 """Every random number of dalipipe: a counter-based generator, so that a decision belongs to a sample and not to a run.
 
-A uniform is a pure function of (seed, epoch, sample index, occurrence of that sample within the epoch, position of the op in
-the recipe, number of the draw). Nothing is carried from one draw to the next.
+A uniform is a pure function of (seed, epoch, sample index, occurrence of that sample within the epoch, position of the
+op in the recipe, number of the draw). Nothing is carried from one draw to the next.
 
 Source: Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
 """

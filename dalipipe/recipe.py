@@ -64,7 +64,8 @@ class Recipe(BaseModel):
         close = difflib.get_close_matches(str(recipe), known, n=1)
         hint = f"Did you mean {close[0]!r}? " if close else ""
         raise RecipeError(
-            f"recipe: there is no recipe named {str(recipe)!r}. {hint}Known: {', '.join(known)}; a file must end in .toml."
+            f"recipe: there is no recipe named {str(recipe)!r}. {hint}"
+            f"Known: {', '.join(known)}; a file must end in .toml."
         )
 
     @classmethod
@@ -158,7 +159,7 @@ class Recipe(BaseModel):
 
     @property
     def levels(self) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:
-        """(mean, std) in levels of 255, so that a value that leaves the recipe is (level - mean) / std; None for uint8."""
+        """(mean, std) in levels, so that a value that leaves the recipe is (level - mean) / std; None for uint8."""
         unit: float | None = None
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         for op in self.ops:
@@ -179,8 +180,8 @@ class Recipe(BaseModel):
     def eval_twin(self) -> Recipe:
         """Return the recipe for validation images.
 
-        That is the one named by `evaluation` (a recipe's name, or a path beside this recipe's file). Without one: resize to
-        256/224 of the output, crop the centre, and keep this recipe's rescaling and normalisation.
+        That is the one named by `evaluation` (a recipe's name, or a path beside this recipe's file). Without one: resize
+        to 256/224 of the output, crop the centre, and keep this recipe's rescaling and normalisation.
         """
         if self.evaluation:
             return Recipe.load(self.evaluation)

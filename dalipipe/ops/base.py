@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from dalipipe.errors import RecipeError
 
 Stage = Literal["pixels", "range", "tail"]
-"""When an op may come: "pixels" works on uint8 images, "range" changes what a level means, "tail" may follow the range."""
+"""When an op may come: "pixels" works on uint8 images, "range" changes what a level means, "tail" may follow it."""
 
 Interpolation = Literal["nearest", "bilinear"]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -1,4 +1,7 @@
-"""Ops that move pixels: crops, resizes, flips, rotations, affine maps. Names, arguments and rounding are torchvision v2's."""
+"""Ops that move pixels: crops, resizes, flips, rotations, affine maps.
+
+Names, arguments, defaults and rounding are torchvision v2's.
+"""
 
 from __future__ import annotations
 
@@ -173,7 +176,8 @@ class RandomCrop(Op):
 
     Args:
         size: (height, width) of the window in px; one number for a square.
-        padding: Pixels added on each side before cropping: one number, (left/right, top/bottom) or (left, top, right, bottom).
+        padding: Pixels added before cropping: one number, (left and right, top and bottom), or (left, top, right,
+            bottom).
         pad_if_needed: Pad an image smaller than the window on both sides; without it such a file is a bad file.
         fill: Level 0 to 255 of the added pixels, or one for each channel.
 
