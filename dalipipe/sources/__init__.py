@@ -1,0 +1,18 @@
+"""Where samples come from: the `Source` protocol, folders of images, and their division into train and val."""
+
+from dalipipe.sources.base import Item, Source, SubsetSource, describe, fingerprint, name_of, require_classes
+from dalipipe.sources.folder import IMG_EXTENSIONS, FolderSource
+from dalipipe.sources.split import split_sources
+
+__all__ = [
+    "IMG_EXTENSIONS",
+    "FolderSource",
+    "Item",
+    "Source",
+    "SubsetSource",
+    "describe",
+    "fingerprint",
+    "name_of",
+    "require_classes",
+    "split_sources",
+]

@@ -1,0 +1,102 @@
+import functools
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+# Before anything imports torch: tests are small, and threads beyond the cores only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("MKL_NUM_THREADS", "2")
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+
+# (height, width): odd, prime and unequal, so that a swapped axis or a wrong rounding shows.
+ODD_SIZES = ((17, 11), (31, 47), (101, 67), (59, 83), (13, 19))
+
+# A slow machine is no failure, and a failure found once must be found again.
+settings.register_profile("dalipipe", deadline=None, derandomize=True)
+settings.load_profile("dalipipe")
+
+
+@functools.cache
+def cuda_works() -> bool:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of a driver that it cannot use; False says the same
+        return torch.cuda.is_available()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is None or cuda_works():
+        return
+    if os.environ.get("DALIPIPE_REQUIRE") == "gpu":
+        pytest.fail("needs a CUDA device, there is none, and DALIPIPE_REQUIRE=gpu forbids a skip", pytrace=False)
+    pytest.skip("needs a CUDA device")
+
+
+def _data(name: str) -> Path:
+    path = DATA / name
+    if not path.is_dir():
+        pytest.skip(f"needs the photos in {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """200 ImageNet photos in ten class folders, three of them grey."""
+    return _data("photos")
+
+
+@pytest.fixture(scope="session")
+def hymenoptera() -> Path:
+    """Ants and bees, divided into train (245 files) and val (153), a .gif and a .jpeg among them."""
+    return _data("hymenoptera")
+
+
+def make_pixels(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Return an RGB image, HWC uint8: a gradient along each axis, with noise on top."""
+    rng = np.random.default_rng(seed)
+    rows = np.linspace(0, 200, height)[:, None]
+    columns = np.linspace(200, 0, width)[None, :]
+    image = np.stack([rows + 0 * columns, columns + 0 * rows, (rows + columns) / 2], axis=-1)
+    return (image + rng.uniform(0, 55, image.shape)).astype(np.uint8)
+
+
+@pytest.fixture
+def make_image() -> Callable[..., np.ndarray]:
+    """make_image(height, width, seed=0) -> HWC uint8 RGB pixels."""
+    return make_pixels
+
+
+@pytest.fixture
+def make_image_folder(tmp_path: Path) -> Callable[..., Path]:
+    """make_image_folder(name=, classes=, per_class=, sizes=, seed=) -> a new folder of JPEG and PNG files."""
+
+    def make(
+        name: str = "images",
+        classes: Sequence[str] = ("ant", "bee", "cat"),
+        per_class: int = 4,
+        sizes: Sequence[tuple[int, int]] = ODD_SIZES,
+        seed: int = 0,
+    ) -> Path:
+        root = tmp_path / name
+        number = 0
+        for label in classes:
+            folder = root / label
+            folder.mkdir(parents=True)
+            for index in range(per_class):
+                height, width = sizes[number % len(sizes)]
+                image = Image.fromarray(make_pixels(height, width, seed=seed * 1_000_003 + number))
+                suffix = "png" if number % 3 == 2 else "jpg"
+                image.save(folder / f"{label}_{index}.{suffix}", **({"quality": 90} if suffix == "jpg" else {}))
+                number += 1
+        return root
+
+    return make

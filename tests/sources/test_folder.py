@@ -1,0 +1,215 @@
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS as TORCHVISION_EXTENSIONS
+
+from dalipipe.errors import DalipipeError, SourceError, SourceNotFoundError
+from dalipipe.sources import IMG_EXTENSIONS, FolderSource
+
+
+def touch(root: Path, *names: str | bytes) -> Path:
+    for name in names:
+        path = root / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def assert_same_as_torchvision(root: str | Path) -> FolderSource:
+    ours, theirs = FolderSource(root), ImageFolder(root)
+    assert list(ours.classes) == theirs.classes
+    assert ours.class_to_idx == theirs.class_to_idx
+    assert ours.samples == theirs.samples
+    assert ours.labels.tolist() == theirs.targets
+    assert ours.labels.dtype == np.int64
+    assert len(ours) == len(theirs)
+    return ours
+
+
+def test_extensions_are_torchvisions():
+    assert IMG_EXTENSIONS == TORCHVISION_EXTENSIONS
+
+
+def test_nested_folders_and_order(tmp_path):
+    touch(
+        tmp_path,
+        *("b/2.jpg", "b/10.jpg", "b/sub/1.png", "b/sub.a/1.png", "b/sub a/1.png", "b/sub/deep/x/0.png", "b/Z.jpg"),
+        *("B/1.jpg", "a.b/1.jpg", "a/1.jpg", "a/a/1.jpg", "a-1/1.jpg", "10/1.jpg", "9/1.jpg"),
+    )
+    source = assert_same_as_torchvision(tmp_path)
+    assert source.classes == ("10", "9", "B", "a", "a-1", "a.b", "b")
+
+
+def test_extensions_in_any_case_and_other_files_left_out(tmp_path):
+    images = [f"a/{i}{ending}" for i, ending in enumerate(IMG_EXTENSIONS)]
+    images += [f"a/{i}{ending.upper()}" for i, ending in enumerate(IMG_EXTENSIONS)]
+    touch(
+        tmp_path, *images, "a/.jpg", "a/1.JpEg", "a/1.gif", "a/1.jpg.txt", "a/jpg", "a/notes", "loose.jpg", "labels.csv"
+    )
+    source = assert_same_as_torchvision(tmp_path)
+    assert len(source) == len(images) + 2
+
+
+def test_a_folder_named_like_an_image_is_a_folder(tmp_path):
+    source = assert_same_as_torchvision(touch(tmp_path, "cat.jpg/1.jpg", "dog/x.png/2.jpg"))
+    assert source.classes == ("cat.jpg", "dog")
+
+
+ODD_NAMES = [
+    "with space .jpg",
+    "new\nline.jpg",
+    "tab\t.jpg",
+    "quote'\".jpg",
+    "back\\slash.jpg",
+    "-dash.jpg",
+    "%s{0}$HOME`.jpg",
+    "\N{CAT FACE}.jpg",
+    "e\u0301.jpg",
+    "\u00e9.jpg",
+    "\u202egpj.jpg",
+    b"not-utf8-\xff\xfe.jpg",
+    "x" * 251 + ".jpg",
+]
+
+
+def test_any_file_name_works(tmp_path):
+    touch(tmp_path, *(b"a/" + os.fsencode(name) for name in ODD_NAMES), b"\xe9t\xe9 \n/1.jpg")
+    source = assert_same_as_torchvision(tmp_path)
+    assert len(source) == len(ODD_NAMES) + 1
+    assert all(Path(source.item(index)).exists() for index in range(len(source)))
+
+
+@pytest.mark.parametrize("spelling", ["data", "./data", "data/", "./data//", "../{name}/data"])
+def test_paths_start_with_the_root_as_given(tmp_path, monkeypatch, spelling):
+    touch(tmp_path, "data/a/1.jpg", "data/b/1.jpg")
+    monkeypatch.chdir(tmp_path)
+    source = assert_same_as_torchvision(spelling.format(name=tmp_path.name))
+    assert [source.key(index) for index in range(2)] == ["a/1.jpg", "b/1.jpg"]
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+    touch(tmp_path, "data/a/1.jpg")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert assert_same_as_torchvision("~/data").item(0) == str(tmp_path / "data/a/1.jpg")
+
+
+def test_links_are_followed_and_broken_ones_listed(tmp_path):
+    touch(tmp_path, "elsewhere/1.jpg", "elsewhere/sub/2.jpg", "data/a/1.jpg")
+    (tmp_path / "data/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data/a/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data/a/again").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data/a/file.jpg").symlink_to(tmp_path / "elsewhere/1.jpg")
+    (tmp_path / "data/a/broken.jpg").symlink_to(tmp_path / "nowhere")
+    source = assert_same_as_torchvision(tmp_path / "data")
+    assert len(source) == 1 + 2 + 2 + 2 + 2
+
+
+def test_a_link_in_a_circle_is_named(tmp_path):
+    touch(tmp_path, "data/a/1.jpg", "data/b/sub/1.jpg")
+    (tmp_path / "data/a/to_b").symlink_to("../b")
+    (tmp_path / "data/b/sub/to_a").symlink_to("../../a")
+    with pytest.raises(SourceError, match=r"a/to_b/sub/to_a.*link"):
+        FolderSource(tmp_path / "data")
+
+
+def test_no_file_is_opened(tmp_path):
+    touch(tmp_path, "a/1.jpg", "b/1.jpg")
+    os.mkfifo(tmp_path / "a/pipe.jpg")  # opening it would wait for ever
+    assert len(assert_same_as_torchvision(tmp_path)) == 3
+
+
+def test_real_photos(photos, hymenoptera):
+    assert len(assert_same_as_torchvision(photos)) == 200
+    assert len(assert_same_as_torchvision(hymenoptera / "train")) == 244  # 245 files, one of them a .gif
+    assert len(assert_same_as_torchvision(hymenoptera / "val")) == 153
+
+
+def test_name_item_key_and_pickle(tmp_path):
+    source = FolderSource(touch(tmp_path, "a/sub/1.jpg", "b/2.jpg"))
+    assert source.item(1) == source.name(1) == str(tmp_path / "b/2.jpg")
+    assert source.key(0) == "a/sub/1.jpg"
+    assert source.root == tmp_path
+    assert pickle.loads(pickle.dumps(source)).samples == source.samples
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(SourceNotFoundError, match="must exist") as caught:
+        FolderSource(tmp_path / "no\nsuch")
+    assert isinstance(caught.value, FileNotFoundError)
+    assert isinstance(caught.value, DalipipeError)
+    assert isinstance(caught.value, ValueError)
+    assert r"no\nsuch" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("root", ["", "a\0b"])
+def test_impossible_path(root):
+    with pytest.raises(SourceError, match="folder '"):
+        FolderSource(root)
+
+
+def test_file_instead_of_a_folder(tmp_path):
+    touch(tmp_path, "photo.jpg")
+    with pytest.raises(SourceError, match="got a file"):
+        FolderSource(tmp_path / "photo.jpg")
+
+
+def test_empty_folder(tmp_path):
+    with pytest.raises(SourceNotFoundError, match="one folder per class, got no folder"):
+        FolderSource(tmp_path)
+
+
+def test_images_directly_in_the_folder(tmp_path):
+    touch(tmp_path, "2.jpg", "1.PNG", "notes.txt")
+    with pytest.raises(SourceNotFoundError, match=r"2 image\(s\) lying directly in it \('1.PNG' and 1 more\)"):
+        FolderSource(tmp_path)
+
+
+def test_a_class_without_images_is_named(tmp_path):
+    touch(tmp_path, "a/1.jpg", "b/1.gif", b"c\xff\n/notes.txt")
+    with pytest.raises(SourceNotFoundError) as caught:
+        FolderSource(tmp_path)
+    message = str(caught.value)
+    assert r"got none in 'b', 'c\udcff\n'" in message
+    assert message.isprintable()
+    assert "'a'" not in message
+
+
+def test_many_classes_without_images_keep_the_message_short(tmp_path):
+    for number in range(300):
+        (tmp_path / f"class_{number:03}").mkdir()
+    with pytest.raises(SourceNotFoundError, match="'class_004' and 295 more"):
+        FolderSource(tmp_path)
+
+
+def test_unreadable_folder_is_named(tmp_path, monkeypatch):
+    # Simulated, for root may read everything.
+    touch(tmp_path, "a/1.jpg", "a/locked/1.jpg")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(SourceError, match=r"a/locked': must be readable, got 'Permission denied'"):
+        FolderSource(tmp_path)
+
+
+segment = st.text(st.sampled_from("aAb. -\n\u00e9\udcff"), min_size=1, max_size=3).filter(
+    lambda name: name not in (".", "..")
+)
+image_path = st.lists(segment, min_size=1, max_size=3).map(lambda parts: "/".join(parts) + "/x.jpg")
+
+
+@given(names=st.sets(image_path, min_size=1, max_size=12))
+def test_any_tree_is_listed_as_torchvision_lists_it(tmp_path_factory, names):
+    root = tmp_path_factory.mktemp("tree")
+    assert len(assert_same_as_torchvision(touch(root, *names))) == len(names)
