@@ -1,8 +1,8 @@
 """From uniforms and the true size of an image to whole boxes, angles and matrices; pure, compiled by Numba.
 
 A recipe's pixel ops become a `Program`: one row of numbers a step. `resolve` runs it for one sample and writes one
-*record* a step: what is to be done (a primitive, see `Do`) and with which numbers. Every backend reads the same records,
-so a decision is taken in one place. A record is RECORD float64 numbers:
+*record* a step: what is to be done (a primitive, see `Do`) and with which numbers. Every backend reads the same
+records, so a decision is taken in one place. A record is RECORD float64 numbers:
 
     [DO]               the primitive; Do.NOTHING where the op decided not to act
     [IN_H] [IN_W]      size of the incoming image in px
@@ -29,6 +29,7 @@ from dalipipe.recipe import Recipe
 
 RECORD = 24
 STATICS = 20
+CODE, OFFSET, ARGUMENTS = 0, 1, 2
 DO, IN_H, IN_W, OUT_H, OUT_W, ARGS = 0, 1, 2, 3, 4, 5
 
 
@@ -40,8 +41,8 @@ class Do(IntEnum):
     CROP_PAD = 2  # top, left of the window (may lie outside); red, green, blue level outside
     FLIP = 3  # 1 to mirror left and right; 1 to mirror top and bottom
     # six entries of the output-to-input matrix in px, pixel centres at + 0.5; interpolation; red, green, blue level
-    # outside; and what the matrix was made of: clockwise angle in degrees, shift x, y in px, scale, shear x, y in degrees,
-    # centre x, y in px
+    # outside; and what the matrix was made of: clockwise angle in degrees, shift x, y in px, scale, shear x, y in
+    # degrees, centre x, y in px
     AFFINE = 4
 
 
@@ -69,22 +70,18 @@ class Program:
     """The pixel ops of a recipe as numbers.
 
     Attributes:
-        codes: (n,) int64, how each step is resolved.
-        offsets: (n,) int64, where each step's uniforms begin.
-        statics: (n, STATICS) float64, the arguments of each step.
-        positions: (n,) position in the recipe of the op behind each step.
+        table: (n, ARGUMENTS + STATICS) float64, a row a step: how it is resolved, where its uniforms begin, its
+        arguments. positions: (n,) position in the recipe of the op behind each step.
         counts: uniforms that each op of the whole recipe draws, for `plan.uniforms`.
     """
 
-    codes: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    statics: NDArray[np.float64]
+    table: NDArray[np.float64]
     positions: tuple[int, ...]
     counts: tuple[int, ...]
 
     def __len__(self) -> int:
         """Return the number of steps."""
-        return len(self.codes)
+        return len(self.table)
 
     def resolve(self, uniforms: NDArray[np.float64], height: int, width: int) -> tuple[NDArray[np.float64], Status]:
         """Return the records of one sample and its status.
@@ -92,7 +89,7 @@ class Program:
         Shapes: uniforms (sum(counts),) -> records (n, RECORD) float64.
         """
         records = np.zeros((len(self), RECORD))
-        status = resolve(self.codes, self.offsets, self.statics, uniforms, height, width, records)
+        status = resolve(self.table, uniforms, height, width, records)
         return records, Status(status)
 
 
@@ -129,19 +126,19 @@ def program(recipe: Recipe) -> Program:
     counts = tuple(op.uniforms for op in recipe.ops)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     positions = tuple(position for position, op in enumerate(recipe.ops) if op.stage == "pixels")
-    codes = np.zeros(len(positions), dtype=np.int64)
-    statics = np.zeros((len(positions), STATICS))
-    for step, position in enumerate(positions):
-        codes[step], arguments = _statics(recipe.ops[position])
-        statics[step, : len(arguments)] = arguments
-    return Program(codes, starts[list(positions)], statics, positions, counts)
+    table = np.zeros((len(positions), ARGUMENTS + STATICS))
+    for row, position in zip(table, positions, strict=True):
+        row[CODE], arguments = _statics(recipe.ops[position])
+        row[OFFSET] = starts[position]
+        row[ARGUMENTS : ARGUMENTS + len(arguments)] = arguments
+    return Program(table, positions, counts)
 
 
 resized_size = njit(cache=True)(shorter_side_size)
 
 
 @njit(cache=True)
-def random_resized_crop_box(u, height, width, scale, ratio):  # type: ignore[no-untyped-def]
+def random_resized_crop_box(u, height, width, scale, ratio):
     """Return (top, left, height, width) in px of a random box.
 
     Args:
@@ -174,7 +171,7 @@ def random_resized_crop_box(u, height, width, scale, ratio):  # type: ignore[no-
 
 
 @njit(cache=True)
-def center_crop_corner(height, width, crop_height, crop_width):  # type: ignore[no-untyped-def]
+def center_crop_corner(height, width, crop_height, crop_width):
     """Return (top, left) in px of the central window, negative where it exceeds the image.
 
     Source: torchvision.transforms.v2.functional.center_crop: padding first, then int(round(margin / 2)).
@@ -188,7 +185,7 @@ def center_crop_corner(height, width, crop_height, crop_width):  # type: ignore[
 
 
 @njit(cache=True)
-def random_crop_corner(u, height, width, crop, padding, pad_if_needed):  # type: ignore[no-untyped-def]
+def random_crop_corner(u, height, width, crop, padding, pad_if_needed):
     """Return (top, left, fits) of a random window; the corner in px of the image before padding.
 
     Args:
@@ -215,7 +212,7 @@ def random_crop_corner(u, height, width, crop, padding, pad_if_needed):  # type:
 
 
 @njit(cache=True)
-def affine_matrix(angle_deg, translate_px, scale, shear_deg, center_px):  # type: ignore[no-untyped-def]
+def affine_matrix(angle_deg, translate_px, scale, shear_deg, center_px):
     """Return the six entries of the map from output to input coordinates.
 
     Args:
@@ -239,12 +236,12 @@ def affine_matrix(angle_deg, translate_px, scale, shear_deg, center_px):  # type
 
 
 @njit(cache=True)
-def _between(u, low, high):  # type: ignore[no-untyped-def]
+def _between(u, low, high):
     return low + u * (high - low)
 
 
 @njit(cache=True)
-def _resolve_size(code, s, u, record):  # type: ignore[no-untyped-def]
+def _resolve_size(code, s, u, record):
     """Write the record of an op that changes the size; return its status."""
     height, width = int(record[IN_H]), int(record[IN_W])
     args = record[ARGS:]
@@ -271,7 +268,7 @@ def _resolve_size(code, s, u, record):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _resolve_motion(code, s, u, record):  # type: ignore[no-untyped-def]
+def _resolve_motion(code, s, u, record):
     """Write the record of an op that keeps the size."""
     height, width = record[IN_H], record[IN_W]
     args = record[ARGS:]
@@ -301,26 +298,25 @@ def _resolve_motion(code, s, u, record):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def resolve(codes, offsets, statics, uniforms, height, width, records):  # type: ignore[no-untyped-def]
+def resolve(table, uniforms, height, width, records):
     """Write the records of one sample; return its Status.
 
     Args:
-        codes: (n,) from the Program.
-        offsets: (n,) from the Program.
-        statics: (n, STATICS) from the Program.
+        table: (n, ARGUMENTS + STATICS) from the Program.
         uniforms: (total,) float64 of the sample.
         height: Of the image as decoded, px.
         width: Of the image as decoded, px.
         records: (n, RECORD) float64, written.
     """
     status = 0
-    for step in range(len(codes)):
-        record, s, u = records[step], statics[step], uniforms[offsets[step] :]
+    for step in range(len(table)):
+        code, s, u = table[step, CODE], table[step, ARGUMENTS:], uniforms[int(table[step, OFFSET]) :]
+        record = records[step]
         record[:] = 0.0
         record[IN_H], record[IN_W], record[OUT_H], record[OUT_W] = height, width, height, width
-        if codes[step] <= _RANDOM_CROP:
-            status = max(status, _resolve_size(codes[step], s, u, record))
+        if code <= _RANDOM_CROP:
+            status = max(status, _resolve_size(code, s, u, record))
         else:
-            _resolve_motion(codes[step], s, u, record)
+            _resolve_motion(code, s, u, record)
         height, width = int(record[OUT_H]), int(record[OUT_W])
     return status

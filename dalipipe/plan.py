@@ -74,7 +74,7 @@ def uniforms(
     occurrence = np.atleast_1d(np.asarray(occurrences)).astype(np.uint64)[:, None]
     blocks = philox((index, occurrence, np.uint64(epoch), words[None, :]), seed)
     drawn = np.stack(blocks, axis=-1).reshape(len(index), -1)
-    return drawn[:, columns].astype(np.float64) * 2.0**-32
+    return np.multiply(drawn[:, columns], 2.0**-32, order="C")
 
 
 def permutation(length: int, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -180,8 +180,8 @@ class Recipe(BaseModel):
     def eval_twin(self) -> Recipe:
         """Return the recipe for validation images.
 
-        That is the one named by `evaluation` (a recipe's name, or a path beside this recipe's file). Without one: resize
-        to 256/224 of the output, crop the centre, and keep this recipe's rescaling and normalisation.
+        That is the one named by `evaluation` (a recipe's name, or a path beside this recipe's file). Without one:
+        resize to 256/224 of the output, crop the centre, and keep this recipe's rescaling and normalisation.
         """
         if self.evaluation:
             return Recipe.load(self.evaluation)

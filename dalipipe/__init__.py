@@ -1,0 +1,59 @@
+"""dalipipe feeds images to PyTorch as fast as the machine allows, on NVIDIA DALI.
+
+    import dalipipe
+
+    with dalipipe.DataLoader("photos/train", batch_size=64, shuffle=True, recipe="imagenet-train") as loader:
+        for images, labels in loader:
+            ...
+
+Importing dalipipe is light: torch, DALI, torchvision and Numba are imported when a name that needs them is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dalipipe.errors import DalipipeError
+    from dalipipe.loader import DataLoader, dali_iterator
+    from dalipipe.recipe import Recipe, list_recipes
+    from dalipipe.sources import FolderSource, Source, split_sources
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DalipipeError": "errors",
+    "DataLoader": "loader",
+    "FolderSource": "sources",
+    "Recipe": "recipe",
+    "Source": "sources",
+    "dali_iterator": "loader",
+    "list_recipes": "recipe",
+    "split_sources": "sources",
+}
+
+__all__ = [
+    "DalipipeError",
+    "DataLoader",
+    "FolderSource",
+    "Recipe",
+    "Source",
+    "dali_iterator",
+    "list_recipes",
+    "split_sources",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dalipipe' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"dalipipe.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, imported or not."""
+    return list(__all__)

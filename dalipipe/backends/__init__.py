@@ -1,0 +1,104 @@
+"""Backends: one recipe, compiled for DALI on a GPU, DALI on a CPU, or torchvision."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from functools import cache
+
+from dalipipe import ops
+from dalipipe.backends.base import Executor, Job, Result
+from dalipipe.errors import BackendError, ConfigError
+from dalipipe.recipe import Recipe
+
+BACKENDS = {
+    "dali-gpu": "DALI's operators on a GPU, JPEG decoding included",
+    "dali-cpu-stock": "DALI's operators on the CPU",
+    "torchvision": "the reference: Pillow and torchvision's kernels on tensors, in threads",
+}
+"""The backends and a phrase for each."""
+
+__all__ = ["BACKENDS", "Executor", "Job", "Result", "compile_recipe", "describe_step", "resolve_backend"]
+
+_log = logging.getLogger("dalipipe")
+
+
+@cache
+def _say_once(message: str) -> None:
+    _log.info(message)
+
+
+def cuda_works() -> bool:
+    """Return whether a CUDA device can be used from this process."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def resolve_backend(name: str) -> str:
+    """Return the name of a backend that can run here.
+
+    "auto" is dali-gpu where CUDA works and DALI on the CPU otherwise.
+
+    The choice for "auto" is logged once, at level INFO of the logger "dalipipe".
+
+    Raises:
+        ConfigError: no such backend; the nearest name is suggested.
+        BackendError: dali-gpu where no CUDA device works.
+    """
+    if name == "auto":
+        chosen = "dali-gpu" if cuda_works() else "dali-cpu-stock"
+        _say_once(f"backend auto: {chosen} ({BACKENDS[chosen]})")
+        return chosen
+    if name not in BACKENDS:
+        close = difflib.get_close_matches(name, BACKENDS, n=1)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(f"backend: unknown name {name!r}. {hint}There are: auto, {', '.join(BACKENDS)}.")
+    if name == "dali-gpu" and not cuda_works():
+        raise BackendError(
+            'dali-gpu: needs a CUDA device, and none works here. Use backend "dali-cpu-stock" or "auto".'
+        )
+    return name
+
+
+def compile_recipe(job: Job, backend: str) -> Executor:
+    """Return an executor for a job.
+
+    Raises:
+        BackendError: the backend can't run here, or lacks an op of the recipe.
+        ConfigError: no such backend.
+    """
+    name = resolve_backend(backend)
+    job.recipe.shapes()
+    if name == "torchvision":
+        from dalipipe.backends.torchvision import TorchvisionExecutor
+
+        return TorchvisionExecutor(job)
+    from dalipipe.backends import dali
+    from dalipipe.backends.dali_executor import DaliExecutor
+
+    dali.require_supported(job.recipe, name)
+    return DaliExecutor(job, "gpu" if name == "dali-gpu" else "cpu", dali.build)
+
+
+def describe_step(recipe: Recipe, backend: str) -> list[str]:
+    """Return what stands for each op of the recipe on a backend, as `dalipipe show` prints it."""
+    if backend == "torchvision":
+        return [_functional(op) for op in recipe.ops]
+    from dalipipe.backends import dali
+
+    return [f"fn.{name}" for name in dali.describe(recipe)]
+
+
+def _functional(op: ops.Op) -> str:
+    names = {
+        ops.RandomResizedCrop: "resized_crop",
+        ops.Resize: "resize",
+        ops.CenterCrop: "crop",
+        ops.RandomCrop: "pad + crop",
+        ops.RandomHorizontalFlip: "horizontal_flip",
+        ops.RandomVerticalFlip: "vertical_flip",
+        ops.RandomRotation: "affine",
+        ops.RandomAffine: "affine",
+    }
+    return f"v2.functional.{names.get(type(op), 'normalize')}"

@@ -1,0 +1,119 @@
+"""Numba functions as DALI operators, compiled once a machine.
+
+DALI's own `numba_function` compiles anew for each pipeline, seconds each time, since what it compiles is a closure.
+Here an operator is a pair of C callbacks without closure, which Numba keeps on disk: whatever depends on the recipe
+comes in as an input. The callbacks' signature is that of DALI's NumbaFuncImpl: addresses of arrays of addresses, one
+for each tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import carray, cfunc, njit
+from numba import types as nb
+from nvidia.dali import types
+from nvidia.dali.data_node import DataNode
+from nvidia.dali.plugin.numba import NumbaFunction, address_as_void_pointer
+
+from dalipipe.geometry import ARGUMENTS, RECORD, STATICS, resolve
+
+SETUP_SIGNATURE = nb.void(nb.uint64, nb.uint64, nb.int32, nb.uint64, nb.uint64, nb.int32, nb.int32)
+_ROW_BYTES = 8 * (ARGUMENTS + STATICS)
+RUN_SIGNATURE = nb.void(nb.uint64, nb.uint64, nb.uint64, nb.int32, nb.uint64, nb.uint64, nb.uint64, nb.int32)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A Numba function that DALI can call.
+
+    Attributes:
+        setup: C callback that writes the output shapes of a batch.
+        run: C callback that computes one sample, called from DALI's threads without the GIL.
+        outputs: (type, dimensions) of each output.
+        inputs: (type, dimensions) of each input.
+    """
+
+    setup: Any
+    run: Any
+    outputs: Sequence[tuple[types.DALIDataType, int]]
+    inputs: Sequence[tuple[types.DALIDataType, int]]
+
+
+class _Operator(NumbaFunction):  # type: ignore[misc]
+    """DALI's Numba operator with callbacks that are compiled already."""
+
+    def _get_run_fn_cpu(self, run_fn: Any, *_types: Any) -> int:
+        return int(run_fn.address)
+
+    def _get_setup_fn_cpu(self, setup_fn: Any) -> int:
+        return int(setup_fn.address)
+
+
+def operator(compiled: Compiled, *inputs: DataNode) -> Any:
+    """Return the outputs of a compiled function in the current pipeline; it always runs on the CPU."""
+    instance = _Operator(
+        run_fn=compiled.run,
+        setup_fn=compiled.setup,
+        out_types=[dtype for dtype, _ in compiled.outputs],
+        outs_ndim=[ndim for _, ndim in compiled.outputs],
+        in_types=[dtype for dtype, _ in compiled.inputs],
+        ins_ndim=[ndim for _, ndim in compiled.inputs],
+        device="cpu",
+    )
+    return instance(*inputs)
+
+
+@njit(cache=True)
+def addresses(pointer, count):
+    """Return `count` addresses, or sizes, as an int64 array that begins at an address."""
+    return carray(address_as_void_pointer(pointer), count, dtype=np.int64)
+
+
+@njit(cache=True)
+def shape_of(shapes, tensor, sample, samples, ndim):
+    """Return the shape of one tensor of one sample as a writable int64 array.
+
+    Args:
+        shapes: Address of the addresses of all shapes, tensor by tensor.
+        tensor: Which input or output.
+        sample: Which sample.
+        samples: How many samples there are.
+        ndim: Dimensions of the tensor.
+    """
+    return addresses(addresses(shapes, (tensor + 1) * samples)[tensor * samples + sample], ndim)
+
+
+@cfunc(SETUP_SIGNATURE, cache=True)
+def _resolve_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins, samples):
+    for sample in range(samples):
+        records = shape_of(out_shapes, 0, sample, samples, 2)
+        records[0] = max(1, shape_of(in_shapes, 0, sample, samples, 1)[0] // _ROW_BYTES)
+        records[1] = RECORD
+        shape_of(out_shapes, 1, sample, samples, 1)[0] = 1
+
+
+@cfunc(RUN_SIGNATURE, cache=True)
+def _resolve_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
+    steps = shape_of(in_shapes, 0, 0, 1, 1)[0] // _ROW_BYTES
+    out, into = addresses(outs, 2), addresses(ins, 3)
+    table = carray(address_as_void_pointer(into[0]), (steps, ARGUMENTS + STATICS), dtype=np.float64)
+    uniforms = carray(address_as_void_pointer(into[1]), shape_of(in_shapes, 1, 0, 1, 1)[0], dtype=np.float64)
+    size = addresses(into[2], 3)
+    records = carray(address_as_void_pointer(out[0]), (max(1, steps), RECORD), dtype=np.float64)
+    status = carray(address_as_void_pointer(out[1]), 1, dtype=np.int32)
+    status[0] = resolve(table, uniforms, size[0], size[1], records)
+
+
+RESOLVE = Compiled(
+    _resolve_setup,
+    _resolve_run,
+    outputs=((types.FLOAT64, 2), (types.INT32, 1)),
+    inputs=((types.UINT8, 1), (types.FLOAT64, 1), (types.INT64, 1)),
+)
+"""The bytes of a Program's table, uniforms (total,) float64, shape (3,) int64
+-> records (n, RECORD) float64, status (1,) int32.
+"""

@@ -1,0 +1,225 @@
+"""A recipe as a graph of DALI's stock operators.
+
+The device is an argument: the same lowering runs on the CPU and on a GPU.
+
+item, uniforms, label ─ external_source
+item ─ io.file.read ─► encoded ─ peek_image_shape ─► (H, W) ┐
+uniforms ───────────────────────────────────────────────────┴─ resolve (Numba, CPU) ─► records, status
+encoded, records ─ decoders.image_slice | decoders.image ─► one lowering a step ─► crop_mirror_normalize ─► images
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from nvidia.dali import fn, types
+from nvidia.dali.data_node import DataNode
+from nvidia.dali.pipeline import Pipeline
+
+from dalipipe import ops
+from dalipipe.backends.base import Job
+from dalipipe.backends.compiled import RESOLVE, operator
+from dalipipe.errors import BackendError
+from dalipipe.geometry import ARGS, OUT_H, Program
+from dalipipe.recipe import Recipe
+
+Device = Literal["cpu", "gpu"]
+OUTPUTS = ["images", "labels", "status"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a lowering gets to know.
+
+    Attributes:
+        op: The recipe's op.
+        records: (n, RECORD) float64 for each sample, on the CPU.
+        row: The op's row in `records`.
+        device: Where the images are.
+    """
+
+    op: ops.Op
+    records: DataNode
+    row: int
+    device: Device
+
+    def numbers(self, start: int, stop: int, dtype: types.DALIDataType) -> DataNode:
+        """Return numbers `start` to `stop` - 1 of the op's record, as a CPU tensor of the given type."""
+        return fn.cast(self.records[self.row, start:stop], dtype=dtype)
+
+    def number(self, position: int, dtype: types.DALIDataType) -> DataNode:
+        """Return one number of the op's record."""
+        return fn.cast(self.records[self.row, position], dtype=dtype)
+
+
+def _resize(images: DataNode, step: Step) -> DataNode:
+    assert isinstance(step.op, ops.RandomResizedCrop | ops.Resize)
+    size = step.numbers(OUT_H, OUT_H + 2, types.FLOAT)
+    return fn.resize(images, size=size, interp_type=types.INTERP_LINEAR, antialias=step.op.antialias)
+
+
+def _resized_crop(images: DataNode, step: Step) -> DataNode:
+    return _resize(_window(images, step, shape=step.numbers(ARGS + 2, ARGS + 4, types.INT32)), step)
+
+
+def _crop(images: DataNode, step: Step) -> DataNode:
+    return _window(images, step, shape=step.numbers(OUT_H, OUT_H + 2, types.INT32))
+
+
+def _window(images: DataNode, step: Step, shape: DataNode) -> DataNode:
+    fill = step.op.fill if isinstance(step.op, ops.RandomCrop) else (0, 0, 0)
+    start = step.numbers(ARGS, ARGS + 2, types.INT32)
+    return fn.slice(
+        images, start=start, shape=shape, axes=[0, 1], out_of_bounds_policy="pad", fill_values=[float(v) for v in fill]
+    )
+
+
+def _flip(images: DataNode, step: Step) -> DataNode:
+    mirror = {"horizontal": step.number(ARGS, types.INT32), "vertical": step.number(ARGS + 1, types.INT32)}
+    return fn.flip(images, **mirror)
+
+
+def _affine(images: DataNode, step: Step) -> DataNode:
+    assert isinstance(step.op, ops.RandomRotation | ops.RandomAffine)
+    matrix = fn.reshape(step.numbers(ARGS, ARGS + 6, types.FLOAT), shape=[2, 3])
+    method = types.INTERP_LINEAR if step.op.interpolation == "bilinear" else types.INTERP_NN
+
+    def warp(picture: DataNode, level: float) -> DataNode:
+        return fn.warp_affine(picture, matrix=matrix, fill_value=level, interp_type=method)
+
+    fill = [float(level) for level in step.op.fill]
+    if len(set(fill)) == 1:
+        return warp(images, fill[0])
+    planes = [warp(images[:, :, channel : channel + 1], fill[channel]) for channel in range(3)]
+    return fn.cat(*planes, axis=2)
+
+
+Lowering = Callable[[DataNode, Step], DataNode]
+
+LOWERINGS: dict[type[ops.Op], tuple[Lowering, str]] = {
+    ops.RandomResizedCrop: (_resized_crop, "slice + resize"),
+    ops.Resize: (_resize, "resize"),
+    ops.CenterCrop: (_crop, "slice"),
+    ops.RandomCrop: (_crop, "slice"),
+    ops.RandomHorizontalFlip: (_flip, "flip"),
+    ops.RandomVerticalFlip: (_flip, "flip"),
+    ops.RandomRotation: (_affine, "warp_affine"),
+    ops.RandomAffine: (_affine, "warp_affine"),
+}
+"""What each pixel op becomes, and how `dalipipe show` calls it. The ops of the range end in one
+crop_mirror_normalize."""
+
+
+def describe(recipe: Recipe) -> list[str]:
+    """Return the operator that stands for each op of the recipe."""
+    names = []
+    for position, op in enumerate(recipe.ops):
+        if op.stage != "pixels":
+            names.append("crop_mirror_normalize")
+        elif position == 0 and isinstance(op, ops.RandomResizedCrop):
+            names.append("decoders.image_slice + resize")
+        else:
+            names.append(LOWERINGS[type(op)][1])
+    return names
+
+
+def require_supported(recipe: Recipe, backend: str) -> None:
+    """Refuse a recipe with an op that has no lowering.
+
+    Raises:
+        BackendError: names the op, the backend and what the backend has.
+    """
+    for op in recipe.ops:
+        if op.stage == "pixels" and type(op) not in LOWERINGS:
+            known = ", ".join(model.__name__ for model in LOWERINGS)
+            raise BackendError(f'{backend}: no lowering for {op.op}. It has: {known}. Use backend "torchvision".')
+
+
+def resolve_node(program: Program, uniforms: DataNode, shape: DataNode) -> tuple[DataNode, DataNode]:
+    """Return the records (n, RECORD) float64 and the status (1,) int32 of each sample, computed on the CPU by Numba.
+
+    Args:
+        program: The recipe's pixel ops as numbers.
+        uniforms: (max(1, total),) float64.
+        shape: (3,) int64: height, width, channels of the image as decoded.
+    """
+    # As bytes: DALI's constants can't be float64.
+    table = types.Constant(program.table.view(np.uint8).ravel(), dtype=types.UINT8, device="cpu")
+    records, status = operator(RESOLVE, table, uniforms, shape)
+    return records, status
+
+
+def load(item: DataNode, kind: str) -> tuple[DataNode, DataNode]:
+    """Return the encoded bytes (or the pixels) of an item and its (H, W, C) as int64, both on the CPU."""
+    if kind == "pixels":
+        return item, fn.cast(fn.shapes(item), dtype=types.INT64)
+    encoded = fn.io.file.read(item) if kind == "path" else item
+    return encoded, fn.peek_image_shape(encoded)
+
+
+def decode(encoded: DataNode, kind: str, device: Device, window: dict[str, DataNode] | None = None) -> DataNode:
+    """Return the pixels, uint8 HWC on `device`; with `window` (start and shape in px) only those inside it."""
+    if kind == "pixels":
+        images = encoded.gpu() if device == "gpu" else encoded
+        return images if window is None else fn.slice(images, axes=[0, 1], **window)
+    options: dict[str, Any] = {"device": "mixed" if device == "gpu" else "cpu", "output_type": types.RGB}
+    if device == "gpu":
+        options["jpeg_fancy_upsampling"] = True  # as libjpeg-turbo does on the CPU
+    if window is None:
+        return fn.decoders.image(encoded, **options)
+    return fn.decoders.image_slice(encoded, axes=[0, 1], **window, **options)
+
+
+def lower(recipe: Recipe, encoded: DataNode, records: DataNode, kind: str, device: Device) -> DataNode:
+    """Return the images that leave the recipe, CHW, float32 or uint8."""
+    steps = [Step(op, records, row, device) for row, op in enumerate(op for op in recipe.ops if op.stage == "pixels")]
+    if steps and isinstance(steps[0].op, ops.RandomResizedCrop):
+        first = steps.pop(0)
+        box = first.numbers(ARGS, ARGS + 4, types.INT32)
+        images = _resize(decode(encoded, kind, device, window={"start": box[0:2], "shape": box[2:4]}), first)
+    else:
+        images = decode(encoded, kind, device)
+    for step in steps:
+        images = LOWERINGS[type(step.op)][0](images, step)
+    levels = recipe.levels
+    if levels is None:
+        return fn.transpose(images, perm=[2, 0, 1])
+    mean, std = [list(level) for level in levels]
+    return fn.crop_mirror_normalize(images, mean=mean, std=std, dtype=types.FLOAT, output_layout="CHW")
+
+
+Feed = Callable[[], tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]]
+
+
+def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
+    """Return the pipeline of a job, not yet built, with outputs images, labels (int64) and status (int32).
+
+    Args:
+        job: What to run.
+        kind: What the source's items are: "path", "bytes" or "pixels".
+        device: Where the pixels are made.
+        feed: Called for each batch; returns items, uniforms and labels, or raises StopIteration at the end of an epoch.
+    """
+    pipeline = Pipeline(
+        batch_size=job.batch_size,
+        num_threads=job.num_threads,
+        device_id=job.device_id if device == "gpu" else None,
+        prefetch_queue_depth=job.prefetch,
+        exec_dynamic=True,
+    )
+    with pipeline:
+        item, uniforms, label = fn.external_source(
+            source=feed,
+            num_outputs=3,
+            layout=["HWC" if kind == "pixels" else "", "", ""],
+            dtype=[types.UINT8, types.FLOAT64, types.INT64],
+            ndim=[3 if kind == "pixels" else 1, 1, 0],
+        )
+        encoded, shape = load(item, kind)
+        records, status = resolve_node(job.program, uniforms, shape)
+        images = lower(job.recipe, encoded, records, kind, device)
+        pipeline.set_outputs(images, label.gpu() if device == "gpu" else label, status)
+    return pipeline

@@ -1,0 +1,210 @@
+"""Running a DALI graph: which batch is where, and what becomes of one that DALI gives up."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali.pipeline import Pipeline
+from nvidia.dali.plugin.pytorch import DALIGenericIterator
+
+from dalipipe import plan
+from dalipipe.backends.base import Job, Result
+from dalipipe.backends.dali import OUTPUTS, Device, Feed
+from dalipipe.geometry import STATUS_REASONS, Status
+from dalipipe.sampling import Batch
+from dalipipe.sources import Source
+
+Build = Callable[[Job, str, Device, Feed], Pipeline]
+
+_open: weakref.WeakSet[DaliExecutor] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what is left before the interpreter takes DALI's modules apart."""
+    for executor in list(_open):
+        executor.close()
+
+
+def kind_of(source: Source) -> str:
+    """Return what a source's items are: "path", "bytes" or "pixels"."""
+    if len(source) == 0:
+        return "path"
+    item = source.item(0)
+    return "path" if isinstance(item, str) else "bytes" if isinstance(item, bytes) else "pixels"
+
+
+def inputs(job: Job, kind: str, batch: Batch) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64], NDArray[np.int64]]:
+    """Return what DALI gets for a batch: items, uniforms (n, max(1, total)) float64, labels (n,) int64."""
+    items = [job.source.item(index) for index in batch.indices.tolist()]
+    if kind == "path":
+        items = [np.frombuffer(os.fsencode(item), dtype=np.uint8) for item in items]  # type: ignore[arg-type]
+    elif kind == "bytes":
+        items = [np.frombuffer(item, dtype=np.uint8) for item in items]  # type: ignore[arg-type]
+    uniforms = plan.uniforms(job.program.counts, job.seed, batch.epoch, batch.indices, batch.occurrences)
+    if uniforms.shape[1] == 0:
+        uniforms = np.zeros((len(batch), 1))
+    return items, uniforms, job.source.labels[batch.indices]  # type: ignore[return-value]
+
+
+def reason_of(item: Any, error: RuntimeError) -> str:
+    """Return in a few words why an item could not be processed.
+
+    Args:
+        item: The source's item: a path, encoded bytes or pixels.
+        error: What DALI raised when it was alone.
+    """
+    if isinstance(item, str):
+        try:
+            with open(item, "rb") as file:  # noqa: PTH123 (a str may hold bytes that are not UTF-8)
+                if not file.read(1):
+                    return "the file is empty"
+        except OSError as failure:
+            return (failure.strerror or str(failure)).lower()
+    found = re.search(r"encountered:\s*(.*?)(?:\n\s*(?:Stacktrace|C\+\+ context|Current pipeline)|$)", str(error), re.S)
+    text = " ".join((found.group(1) if found else str(error)).split())
+    text = re.sub(r"^(Error in thread \d+: |\[\S+:\d+\] |Assert on .* failed:? ?)+", "", text)
+    return text or "it can't be decoded"
+
+
+class DaliExecutor:
+    """A DALI pipeline behind a DALIGenericIterator, with an account of the batches inside it.
+
+    DALI reads ahead, and gives up a whole batch when one of its samples fails, naming no file. So the executor keeps
+    the batches that it fed in a queue; when DALI raises, the batch at the head of the queue is the one that failed,
+    and its samples are run again one by one, which yields the good ones and names the bad.
+
+    Args:
+        job: What to run.
+        device: "cpu" or "gpu".
+        build: Makes the pipeline.
+    """
+
+    def __init__(self, job: Job, device: Device, build: Build) -> None:
+        self.job = job
+        self.device = torch.device("cuda", job.device_id) if device == "gpu" else torch.device("cpu")
+        self._graph_device: Device = device
+        self._build = build
+        self._kind = kind_of(job.source)
+        self._batches: Iterator[Batch] = iter(())
+        self._ahead: deque[Batch] = deque()
+        self._feed_error: BaseException | None = None
+        self._iterator: DALIGenericIterator | None = None
+        self._single: DaliExecutor | None = None
+        self._running = False
+        _open.add(self)
+
+    def _feed(self) -> Any:
+        try:
+            batch = next(self._batches)
+            fed = inputs(self.job, self._kind, batch)
+        except BaseException as error:
+            self._feed_error = error
+            raise
+        self._ahead.append(batch)
+        return fed
+
+    def _restart(self, batches: Iterable[Batch]) -> DALIGenericIterator:
+        """Return the iterator, at the beginning of `batches`."""
+        self._batches, self._feed_error = iter(batches), None
+        if self._iterator is None:
+            # A weak reference, so that the pipeline does not keep its executor alive.
+            feed = weakref.WeakMethod(self._feed)
+            pipeline = self._build(self.job, self._kind, self._graph_device, lambda: feed()())  # type: ignore[misc]
+            self._iterator = DALIGenericIterator(
+                pipeline, OUTPUTS, size=-1, auto_reset=False, prepare_first_batch=False
+            )
+        else:
+            self._iterator.reset()
+        return self._iterator
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[Result]:
+        """Yield one result for each batch, in order. See `Executor`."""
+        assert not self._running, "an executor runs one epoch at a time"
+        self._running = True
+        try:
+            yield from self._run(self._restart(batches))
+        finally:
+            self._drain()
+            self._running = False
+
+    def _run(self, iterator: DALIGenericIterator) -> Iterator[Result]:
+        while True:
+            try:
+                outputs = next(iterator)[0]
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if self._feed_error is not None and not isinstance(self._feed_error, StopIteration):
+                    raise
+                result = self._repair(self._ahead.popleft(), error)
+                # DALIGenericIterator schedules the next run after a success only.
+                iterator._schedule_runs(release_outputs=False)
+            else:
+                result = self._result(self._ahead.popleft(), **outputs)
+            yield result
+
+    def iterator(self, batches: Iterable[Batch]) -> DALIGenericIterator:
+        """Return the bare iterator over some batches; it keeps the executor alive."""
+        iterator = self._restart(batches)
+        iterator.executor = self
+        return iterator
+
+    def _drain(self) -> None:
+        """Give up what was fed but not taken, so that the pipeline is empty."""
+        self._batches = iter(())
+        while self._ahead and self._iterator is not None:
+            try:
+                next(self._iterator)
+            except StopIteration:
+                break
+            except RuntimeError:
+                self._iterator._schedule_runs(release_outputs=False)
+            self._ahead.popleft()
+        if self._feed_error is not None and not isinstance(self._feed_error, StopIteration):
+            self._iterator = None
+        self._ahead.clear()
+
+    def _result(self, batch: Batch, images: torch.Tensor, labels: torch.Tensor, status: torch.Tensor) -> Result:
+        codes = status.flatten().tolist()
+        if not any(codes):
+            return Result(batch, images, labels)
+        failures = {at: STATUS_REASONS[Status(code)] for at, code in enumerate(codes) if code}
+        good = torch.tensor([code == 0 for code in codes], device=images.device)
+        return Result(batch, images[good], labels[good], failures)
+
+    def _repair(self, batch: Batch, error: RuntimeError) -> Result:
+        """Return what can be had of a batch that DALI gave up, its samples run one by one."""
+        if len(batch) == 1:
+            item = self.job.source.item(int(batch.indices[0]))
+            images = torch.empty((0, *self.job.recipe.output_shape), device=self.device)
+            if self.job.recipe.levels is None:
+                images = images.to(torch.uint8)
+            labels = torch.empty(0, dtype=torch.int64, device=self.device)
+            return Result(batch, images, labels, {0: reason_of(item, error)})
+        if self._single is None:
+            job = replace(self.job, batch_size=1, num_threads=1, prefetch=1)
+            self._single = DaliExecutor(job, self._graph_device, self._build)
+        alone = [batch.select(np.arange(len(batch)) == position) for position in range(len(batch))]
+        results = list(self._single.run(alone))
+        failures = {position: result.failures[0] for position, result in enumerate(results) if result.failures}
+        images, labels = (torch.cat([getattr(result, part) for result in results]) for part in ("images", "labels"))
+        return Result(batch, images, labels, failures)
+
+    def close(self) -> None:
+        """Release DALI's threads and memory."""
+        if self._single is not None:
+            self._single.close()
+        self._single = self._iterator = None
+        self._batches = iter(())
+        self._ahead.clear()

@@ -1,0 +1,160 @@
+"""The reference: decodes with Pillow and applies torchvision's functional kernels to tensors, as the records say."""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+from dalipipe import plan
+from dalipipe.backends.base import Job, Result
+from dalipipe.geometry import ARGS, BILINEAR, DO, OUT_H, OUT_W, STATUS_REASONS, Do, Status
+from dalipipe.sampling import Batch
+from dalipipe.sources.base import Item
+
+Record = NDArray[np.float64]
+
+tv: Any = functional  # torchvision has no type annotations that mypy could read
+
+
+def decode(item: Item) -> torch.Tensor:
+    """Return the pixels of an item, (3, H, W) uint8 RGB.
+
+    Raises:
+        OSError: the file can't be opened, or is not an image that Pillow can read.
+        ValueError: the image is broken.
+    """
+    if isinstance(item, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(item.transpose(2, 0, 1)))
+    with Image.open(item if isinstance(item, str) else io.BytesIO(item)) as opened:
+        pixels = np.array(opened.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _crop_resize(image: torch.Tensor, record: Record) -> torch.Tensor:
+    top, left, height, width, antialias = (int(number) for number in record[ARGS : ARGS + 5])
+    size = [int(record[OUT_H]), int(record[OUT_W])]
+    return tv.resized_crop(image, top, left, height, width, size, antialias=bool(antialias))
+
+
+def _crop_pad(image: torch.Tensor, record: Record) -> torch.Tensor:
+    top, left = (int(number) for number in record[ARGS : ARGS + 2])
+    bottom, right = top + int(record[OUT_H]), left + int(record[OUT_W])
+    height, width = image.shape[-2:]
+    around = [max(0, -left), max(0, -top), max(0, right - width), max(0, bottom - height)]
+    if any(around):
+        image = tv.pad(image, around, fill=record[ARGS + 2 : ARGS + 5].tolist())
+    return tv.crop(image, top + around[1], left + around[0], bottom - top, right - left)
+
+
+def _flip(image: torch.Tensor, record: Record) -> torch.Tensor:
+    image = tv.horizontal_flip(image) if record[ARGS] else image
+    return tv.vertical_flip(image) if record[ARGS + 1] else image
+
+
+def _affine(image: torch.Tensor, record: Record) -> torch.Tensor:
+    method, *fill = record[ARGS + 6 : ARGS + 10].tolist()
+    angle, shift_x, shift_y, scale, shear_x, shear_y, center_x, center_y = record[ARGS + 10 : ARGS + 18].tolist()
+    return tv.affine(
+        image,
+        angle=angle,
+        translate=[int(shift_x), int(shift_y)],
+        scale=scale,
+        shear=[shear_x, shear_y],
+        interpolation=InterpolationMode.BILINEAR if method == BILINEAR else InterpolationMode.NEAREST,
+        fill=fill,
+        center=[center_x, center_y],
+    )
+
+
+PRIMITIVES: dict[Do, Callable[[torch.Tensor, Record], torch.Tensor]] = {
+    Do.CROP_RESIZE: _crop_resize,
+    Do.CROP_PAD: _crop_pad,
+    Do.FLIP: _flip,
+    Do.AFFINE: _affine,
+}
+
+
+def apply(image: torch.Tensor, record: Record) -> torch.Tensor:
+    """Return what a record makes of an image, (3, H, W) uint8 -> (3, h, w) uint8."""
+    do = Do(int(record[DO]))
+    return image if do is Do.NOTHING else PRIMITIVES[do](image, record)
+
+
+def finish(image: torch.Tensor, levels: tuple[tuple[float, ...], tuple[float, ...]] | None) -> torch.Tensor:
+    """Return the image as it leaves the recipe: (level - mean) / std in float32, or uint8 where levels is None."""
+    if levels is None:
+        return image
+    mean, std = levels
+    return tv.normalize(image.to(torch.float32), list(mean), list(std))
+
+
+class TorchvisionExecutor:
+    """A thread pool that takes each sample through the reference, a few batches ahead.
+
+    Args:
+        job: What to run.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.device = torch.device("cpu")
+        self._pool = ThreadPoolExecutor(job.num_threads, thread_name_prefix="dalipipe")
+
+    def _sample(self, index: int, uniforms: NDArray[np.float64]) -> torch.Tensor | str:
+        """Return the finished image of a sample, or why there is none."""
+        try:
+            image = decode(self.job.source.item(index))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return (getattr(error, "strerror", None) or str(error)).lower()
+        records, status = self.job.program.resolve(uniforms, image.shape[-2], image.shape[-1])
+        if status is not Status.OK:
+            return STATUS_REASONS[status]
+        for record in records:
+            image = apply(image, record)
+        return finish(image, self.job.recipe.levels)
+
+    def _submit(self, batch: Batch) -> list[Future[torch.Tensor | str]]:
+        uniforms = plan.uniforms(self.job.program.counts, self.job.seed, batch.epoch, batch.indices, batch.occurrences)
+        pairs = zip(batch.indices.tolist(), uniforms, strict=True)
+        return [self._pool.submit(self._sample, index, row) for index, row in pairs]
+
+    def _collect(self, batch: Batch, futures: list[Future[torch.Tensor | str]]) -> Result:
+        done = [future.result() for future in futures]
+        failures = {position: reason for position, reason in enumerate(done) if isinstance(reason, str)}
+        images = [image for image in done if isinstance(image, torch.Tensor)]
+        labels = torch.from_numpy(self.job.source.labels[batch.indices])
+        if failures:
+            labels = labels[[position not in failures for position in range(len(batch))]]
+        if not images:
+            dtype = torch.uint8 if self.job.recipe.levels is None else torch.float32
+            return Result(batch, torch.empty((0, *self.job.recipe.output_shape), dtype=dtype), labels, failures)
+        return Result(batch, torch.stack(images), labels, failures)
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[Result]:
+        """Yield one result for each batch, in order. See `Executor`."""
+        ahead: deque[tuple[Batch, list[Future[Any]]]] = deque()
+        try:
+            for batch in batches:
+                ahead.append((batch, self._submit(batch)))
+                if len(ahead) > self.job.prefetch:
+                    yield self._collect(*ahead.popleft())
+            while ahead:
+                yield self._collect(*ahead.popleft())
+        finally:
+            for _, futures in ahead:
+                for future in futures:
+                    future.cancel()
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

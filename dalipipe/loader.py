@@ -1,0 +1,170 @@
+"""The DataLoader: a source, a recipe and a backend, assembled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dalipipe import plan
+from dalipipe.backends import Executor, Job, Result, compile_recipe, resolve_backend
+from dalipipe.errors import BackendError, ConfigError, DecodeError
+from dalipipe.recipe import Recipe
+from dalipipe.sampling import Batch, batched
+from dalipipe.sources import FolderSource, Source
+from dalipipe.sources.base import name_of
+
+if TYPE_CHECKING:
+    from nvidia.dali.plugin.pytorch import DALIGenericIterator
+
+
+def available_threads() -> int:
+    """Return how many CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class DataLoader:
+    """Yields batches of images and labels, augmented by a recipe.
+
+        source ─► order of the epoch ─► batches of indices ─► backend ─► (images, labels)
+
+    Each pass over the loader is one epoch; with `shuffle` each has its own order, and random ops decide anew.
+
+    Args:
+        source: A folder in ImageFolder's layout, or any `Source`.
+        batch_size: Samples a batch, >= 1.
+        shuffle: Whether each epoch has a random order, a function of `seed` and the epoch alone.
+        recipe: Name of a recipe, path of a TOML file, or a Recipe.
+        backend: "auto", "dali-gpu", "dali-cpu-stock" or "torchvision".
+        seed: Of every random decision, 0 to 2**64 - 1.
+        num_threads: Threads that decode and augment; by default one for each CPU this process may use.
+        drop_last: Leave out a last batch that is not full.
+        device_id: CUDA device of dali-gpu.
+        prefetch: Batches prepared ahead, >= 1.
+
+    Yields:
+        images: (n, 3, H, W) float32, on `device`; uint8 where the recipe neither rescales nor normalises.
+        labels: (n,) int64, on `device`.
+
+    Raises:
+        ConfigError: an argument outside its range.
+        RecipeError: a recipe that can't be found or can't work.
+        BackendError: a backend that can't run here, or lacks an op.
+        DecodeError: while iterating; names every bad file of the batch.
+    """
+
+    def __init__(
+        self,
+        source: Source | str | Path,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        *,
+        recipe: Recipe | str | Path,
+        backend: str = "auto",
+        seed: int = 0,
+        num_threads: int | None = None,
+        drop_last: bool = False,
+        device_id: int = 0,
+        prefetch: int = 2,
+    ) -> None:
+        threads = available_threads() if num_threads is None else num_threads
+        for name, value in (("batch_size", batch_size), ("num_threads", threads), ("prefetch", prefetch)):
+            if value < 1:
+                raise ConfigError(f"DataLoader: {name} must be at least 1, got {value}. Raise it.")
+        if not 0 <= seed < 2**64:
+            raise ConfigError(f"DataLoader: seed must be 0 to 2**64 - 1, got {seed}. Choose another.")
+        self.source: Source = FolderSource(source) if isinstance(source, str | Path) else source
+        self.recipe = Recipe.load(recipe)
+        self.backend = resolve_backend(backend)
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.drop_last = drop_last
+        self.epoch = 0
+        self.job = Job(self.source, self.recipe, seed, batch_size, threads, prefetch, device_id)
+        self._idle: list[Executor] = [compile_recipe(self.job, self.backend)]
+        self.device = self._idle[0].device
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        full, rest = divmod(len(self.source), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the number of the next epoch, on which the order and the random decisions depend."""
+        self.epoch = epoch
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch as indices."""
+        count = len(self.source)
+        order = plan.permutation(count, self.seed, epoch).tolist() if self.shuffle else range(count)
+        return batched(order, self.batch_size, epoch=epoch, drop_last=self.drop_last)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the batches of the next epoch."""
+        epoch = self.epoch
+        self.epoch += 1
+        return self._epoch(epoch)
+
+    def _epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        executor = self._idle.pop() if self._idle else compile_recipe(self.job, self.backend)
+        results = executor.run(self.batches(epoch))
+        try:
+            for result in results:
+                if result.failures:
+                    raise self._decode_error(result)
+                yield result.images, result.labels
+        finally:
+            results.close()  # type: ignore[attr-defined]
+            self._idle.append(executor)
+
+    def _decode_error(self, result: Result) -> DecodeError:
+        bad = [
+            f"{name_of(self.source, int(result.batch.indices[position]))!r} ({reason})"
+            for position, reason in sorted(result.failures.items())
+        ]
+        files = "file" if len(bad) == 1 else "files"
+        return DecodeError(
+            f"{len(bad)} {files} can't be used: {', '.join(bad)}. Replace or remove {files} and run again."
+        )
+
+    def close(self) -> None:
+        """Release threads and memory. The loader can't be used afterwards."""
+        for executor in self._idle:
+            executor.close()
+        self._idle.clear()
+
+    def __enter__(self) -> DataLoader:
+        """Return the loader."""
+        return self
+
+    def __exit__(self, *_exception: Any) -> None:
+        """Close the loader."""
+        self.close()
+
+
+def dali_iterator(loader: DataLoader, epoch: int = 0) -> DALIGenericIterator:
+    """Return the DALIGenericIterator itself, over one epoch of a loader with a DALI backend.
+
+    Each step yields a list with one dict: "images" and "labels" as the loader has them, and "status", (n, 1) int32, 0
+    for a sample that could be processed (`dalipipe.geometry.Status`). A bad file raises DALI's own RuntimeError.
+
+    Args:
+        loader: Its source, recipe, backend and batches are used; it stays usable.
+        epoch: Number of the epoch, for the order and the random decisions.
+
+    Raises:
+        BackendError: the loader's backend is not one of DALI's.
+    """
+    if loader.backend == "torchvision":
+        raise BackendError(
+            'dali_iterator: the backend must be one of DALI\'s, got "torchvision". Use "dali-cpu-stock".'
+        )
+    from dalipipe.backends.dali_executor import DaliExecutor
+
+    executor = compile_recipe(loader.job, loader.backend)
+    assert isinstance(executor, DaliExecutor)
+    return executor.iterator(loader.batches(epoch))
