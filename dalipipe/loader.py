@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dalipipe import plan
-from dalipipe.backends import Executor, Job, Result, compile_recipe, resolve_backend
+from dalipipe.backends import (
+    CacheMode,
+    Dtype,
+    Executor,
+    Finish,
+    Job,
+    MemoryFormat,
+    Output,
+    Result,
+    compile_recipe,
+    resolve_backend,
+    with_cache,
+)
 from dalipipe.errors import BackendError, ConfigError, DecodeError
 from dalipipe.recipe import Recipe
 from dalipipe.sampling import Batch, batched
@@ -44,6 +56,12 @@ class DataLoader:
         drop_last: Leave out a last batch that is not full.
         device_id: CUDA device of dali-gpu.
         prefetch: Batches prepared ahead, >= 1.
+        dtype: "float32" (the default), "float16", or "uint8": whole levels, neither rescaled nor normalised; the module
+            `finish` does the rest on the device.
+        memory_format: "contiguous" or "channels_last"; the shape is NCHW either way.
+        cache: "ram": keep every decoded image in memory; "auto": keep those that fit; None: keep nothing. Images are
+            decoded when the first epoch begins; random decisions and pixels are the same.
+        cache_gb: Most memory for the cache, in 10**9 bytes; by default half of what is free.
 
     Yields:
         images: (n, 3, H, W) float32, on `device`; uint8 where the recipe neither rescales nor normalises.
@@ -69,6 +87,10 @@ class DataLoader:
         drop_last: bool = False,
         device_id: int = 0,
         prefetch: int = 2,
+        dtype: Dtype | None = None,
+        memory_format: MemoryFormat = "contiguous",
+        cache: CacheMode | None = None,
+        cache_gb: float | None = None,
     ) -> None:
         threads = available_threads() if num_threads is None else num_threads
         for name, value in (("batch_size", batch_size), ("num_threads", threads), ("prefetch", prefetch)):
@@ -84,9 +106,16 @@ class DataLoader:
         self.seed = seed
         self.drop_last = drop_last
         self.epoch = 0
-        self.job = Job(self.source, self.recipe, seed, batch_size, threads, prefetch, device_id)
+        kept = with_cache(self.source, cache, cache_gb, threads)
+        output = Output(dtype, memory_format)
+        self.job = Job(kept, self.recipe, seed, batch_size, threads, prefetch, device_id, output)
         self._idle: list[Executor] = [compile_recipe(self.job, self.backend)]
         self.device = self._idle[0].device
+
+    @property
+    def finish(self) -> Finish:
+        """A module that rescales and normalises what a loader with dtype="uint8" hands out."""
+        return Finish(self.recipe)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 from dalipipe.errors import RecipeError
 from dalipipe.ops import OPS, CenterCrop, ImageSpec, Normalize, Op, Resize, ToDtype
 
+Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Mean and standard deviation of each channel, in levels."""
+
 _STAGES = ("pixels", "range", "tail")
 
 
@@ -160,7 +163,7 @@ class Recipe(BaseModel):
         return (3, last.height, last.width)
 
     @property
-    def levels(self) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:
+    def levels(self) -> Levels | None:
         """(mean, std) in levels, so that a value that leaves the recipe is (level - mean) / std; None for uint8."""
         unit: float | None = None
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
