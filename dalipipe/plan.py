@@ -14,11 +14,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_MULTIPLIER_0, _MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
+_MULTIPLIERS = (np.uint64(_MULTIPLIER_0), np.uint64(_MULTIPLIER_1))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _ROUNDS = 10
+_DIGIT = np.uint64(16)
+_FEW_BLOCKS = 24  # where arrays begin to pay
 
 ORDER_POSITION = 0xFFFF
 """The op position that stands for the order of an epoch: no recipe has so many ops."""
@@ -75,6 +78,59 @@ def uniforms(
     blocks = philox((index, occurrence, np.uint64(epoch), words[None, :]), seed)
     drawn = np.stack(blocks, axis=-1).reshape(len(index), -1)
     return np.multiply(drawn[:, columns], 2.0**-32, order="C")
+
+
+def _philox_block(c0: int, c1: int, c2: int, c3: int, key: int) -> tuple[int, int, int, int]:
+    """Return what `philox` does, for one block in Python's integers: faster than arrays for a few blocks."""
+    k0, k1 = key & 0xFFFFFFFF, key >> 32
+    for _ in range(_ROUNDS):
+        p0, p1 = _MULTIPLIER_0 * c0, _MULTIPLIER_1 * c2
+        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & 0xFFFFFFFF, (p0 >> 32) ^ c3 ^ k1, p0 & 0xFFFFFFFF
+        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def streams(
+    lengths: Sequence[int], seed: int, epoch: int, position: int, indices: Sequence[int], occurrences: Sequence[int]
+) -> list[list[float]]:
+    """Return as many uniform numbers as each sample wants for one op, where that differs from sample to sample.
+
+    The first 2**18 numbers of a sample are those that `uniforms` gives an op at that position. Further ones carry the
+    number of their block on in the upper half of the occurrence's counter word, so that 2**34 can be had.
+
+    Args:
+        lengths: How many numbers each sample wants.
+        seed: 0 to 2**64 - 1.
+        epoch: 0 to 2**32 - 1.
+        position: Position of the op in the recipe.
+        indices: Sample indices, each < 2**32.
+        occurrences: How often each sample came before within this epoch, each < 2**16.
+
+    Returns:
+        For each sample its numbers, float64 in [0, 1), multiples of 2**-32.
+    """
+    counts = [-(-length // 4) for length in lengths]
+    if sum(counts) <= _FEW_BLOCKS:
+        return [
+            [
+                word * 2.0**-32
+                for block in range(count)
+                for word in _philox_block(
+                    index, occurrence | (block >> 16) << 16, epoch, position << 16 | block & 0xFFFF, seed
+                )
+            ][:length]
+            for length, count, index, occurrence in zip(lengths, counts, indices, occurrences, strict=True)
+        ]
+    repeats = np.array(counts)
+    ends = np.cumsum(repeats)
+    block = (np.arange(ends[-1]) - np.repeat(ends - repeats, repeats)).astype(np.uint64)
+    index = np.repeat(np.array(indices, dtype=np.uint64), repeats)
+    occurrence = np.repeat(np.array(occurrences, dtype=np.uint64), repeats) | (block >> _DIGIT) << _DIGIT
+    word = np.uint64(position << 16) | block & np.uint64(0xFFFF)
+    drawn = np.stack(philox((index, occurrence, np.uint64(epoch), word), seed), axis=-1).ravel() * 2.0**-32
+    flat = drawn.tolist()
+    starts = (4 * (ends - repeats)).tolist()
+    return [flat[start : start + length] for start, length in zip(starts, lengths, strict=True)]
 
 
 def permutation(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
