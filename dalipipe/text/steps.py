@@ -1,0 +1,224 @@
+"""What each op does to a sentence, given its uniform random numbers.
+
+A step says how many numbers a sentence of so many words wants, and acts on the sentence in place. Number 0 decides
+whether the op acts at all; `act` gets those that follow. Every number serves one decision, so a sentence's decisions do
+not depend on others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from dalipipe.errors import ConfigError
+from dalipipe.ops import text as ops
+from dalipipe.plan import streams
+from dalipipe.text.segment import Sentence
+from dalipipe.text.vocabulary import Lexicon, Vocabulary
+
+Lexicons = Callable[[str | tuple[str, ...]], Lexicon]
+"""From the `vocabulary` of an op to the words that it means."""
+
+
+class Step(Protocol):
+    """An op bound to its vocabulary."""
+
+    def wants(self, words: int) -> int:
+        """Return how many uniform numbers a sentence of so many words wants; 0 where the op leaves it as it is."""
+
+    def act(self, sentence: Sentence, draws: list[float]) -> None:
+        """Change the sentence as the numbers decide."""
+
+
+def _distinct(pool: list[int], draws: list[float]) -> list[int]:
+    """Return a random choice of len(draws) different entries of `pool`, in random order; `pool` is shuffled for it."""
+    left = len(pool)
+    for start, u in enumerate(draws):
+        other = start + int(u * (left - start))
+        pool[start], pool[other] = pool[other], pool[start]
+    return pool[: len(draws)]
+
+
+class _Insertion:
+    def __init__(self, op: ops.RandomInsertion, lexicon: Lexicon) -> None:
+        self._times, self._lexicon = op.times, lexicon
+
+    def wants(self, words: int) -> int:
+        return 3 * self._times(words) if words else 0
+
+    def act(self, sentence: Sentence, draws: list[float]) -> None:
+        words, lexicon = sentence.words, self._lexicon
+        inspirations = lexicon.inspirations(words)
+        if inspirations is not None and not inspirations:
+            return
+        for u_inspiration, u_word, u_place in zip(draws[0::3], draws[1::3], draws[2::3], strict=True):
+            inspiration = inspirations[int(u_inspiration * len(inspirations))] if inspirations else ""
+            word = lexicon.insertion(inspiration, u_word)
+            sentence.insert(int(u_place * len(words)), word)
+            if inspirations and lexicon.offers(word):
+                inspirations.append(word)
+
+
+class _Deletion:
+    def __init__(self, op: ops.RandomDeletion) -> None:
+        self._rate, self._count = op.rate, op.count
+
+    def wants(self, words: int) -> int:
+        if words < 2:
+            return 0
+        return words if self._count is None else min(self._count, words - 1)
+
+    def act(self, sentence: Sentence, draws: list[float]) -> None:
+        if self._rate is None:
+            sentence.delete(set(_distinct(list(range(len(sentence.words))), draws)))
+        elif min(draws) < self._rate:
+            places = {place for place, u in enumerate(draws) if u < self._rate}
+            if len(places) == len(draws):
+                places.remove(draws.index(max(draws)))
+            sentence.delete(places)
+
+
+class _Replacement:
+    def __init__(self, op: ops.RandomReplacement, lexicon: Lexicon) -> None:
+        self._times, self._lexicon = op.times, lexicon
+        self._keep = {form for word in op.keep for form in (word, word.lower(), word.capitalize(), word.upper())}
+        self._always = not self._keep and isinstance(lexicon, Vocabulary) and len(lexicon) > 1
+
+    def wants(self, words: int) -> int:
+        return 2 * min(self._times(words), words)
+
+    def act(self, sentence: Sentence, draws: list[float]) -> None:
+        words, lexicon, keep = sentence.words, self._lexicon, self._keep
+        if self._always:
+            pool = list(range(len(words)))
+        else:
+            pool = [place for place, word in enumerate(words) if word not in keep and lexicon.offers(word)]
+        times = min(len(pool), len(draws) // 2)
+        for place, u in zip(_distinct(pool, draws[0 : 2 * times : 2]), draws[1 : 2 * times : 2], strict=True):
+            words[place] = lexicon.replacement(words[place], u)
+
+
+class _Swap:
+    def __init__(self, op: ops.RandomSwap) -> None:
+        self._times = op.times
+
+    def wants(self, words: int) -> int:
+        return 2 * self._times(words) if words > 1 else 0
+
+    def act(self, sentence: Sentence, draws: list[float]) -> None:
+        words = sentence.words
+        length = len(words)
+        for u, v in zip(draws[0::2], draws[1::2], strict=True):
+            one, other = int(u * length), int(v * (length - 1))
+            other += other >= one
+            words[one], words[other] = words[other], words[one]
+
+
+class _Reversal:
+    def __init__(self, op: ops.RandomReversal) -> None:
+        self._low, self._high = op.length
+
+    def wants(self, words: int) -> int:
+        return 2 if words > 1 else 0
+
+    def act(self, sentence: Sentence, draws: list[float]) -> None:
+        words = sentence.words
+        span = min(self._low + int(draws[0] * (self._high - self._low + 1)), len(words))
+        start = int(draws[1] * (len(words) - span + 1))
+        words[start : start + span] = words[start : start + span][::-1]
+
+
+class _Lowercase:
+    def __init__(self, op: ops.Lowercase) -> None:
+        pass
+
+    def wants(self, words: int) -> int:
+        return 1 if words else 0
+
+    def act(self, sentence: Sentence, draws: list[float]) -> None:
+        sentence.words = [word.lower() for word in sentence.words]
+
+
+_STEPS: dict[type[ops.TextOp], Callable[..., Step]] = {
+    ops.RandomInsertion: _Insertion,
+    ops.RandomDeletion: _Deletion,
+    ops.RandomReplacement: _Replacement,
+    ops.RandomSwap: _Swap,
+    ops.RandomReversal: _Reversal,
+    ops.Lowercase: _Lowercase,
+}
+
+
+@dataclass(slots=True)
+class Row:
+    """A sentence of a batch, and whose random numbers it gets."""
+
+    sentence: Sentence
+    index: int
+    occurrence: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The random numbers of one op of the recipe."""
+
+    seed: int
+    epoch: int
+    position: int
+
+    def draw(self, rows: list[Row], lengths: list[int]) -> list[list[float]]:
+        """Return so many uniform numbers for each row."""
+        indices, occurrences = [row.index for row in rows], [row.occurrence for row in rows]
+        return streams(lengths, self.seed, self.epoch, self.position, indices, occurrences)
+
+
+class BoundOp:
+    """An op with the vocabulary it draws from, ready to run.
+
+    Args:
+        op: The op.
+        lexicons: Returns what the op's `vocabulary` means.
+
+    Raises:
+        ConfigError: an op that has no step.
+    """
+
+    def __init__(self, op: ops.TextOp, lexicons: Lexicons) -> None:
+        self._p = op.p
+        self._choices: list[BoundOp] = []
+        self._step: Step | None = None
+        if isinstance(op, ops.OneOf):
+            self._choices = [BoundOp(inner, lexicons) for inner in op.ops]
+        elif type(op) in _STEPS:
+            self._step = _STEPS[type(op)](op, *(lexicons(source) for source in op.sources))
+        else:
+            known = ", ".join(model.__name__ for model in _STEPS)
+            raise ConfigError(f"TextAugment: has no step for {op.op}. It has: {known}, OneOf. Leave that op out.")
+
+    def run(self, rows: list[Row], stream: Stream, used: int = 0) -> None:
+        """Change the sentences of the rows as their numbers decide.
+
+        Args:
+            rows: A batch.
+            stream: The numbers of the op's position.
+            used: How many of each row's numbers were used before: by a `OneOf` around this op.
+        """
+        wants = self._step.wants if self._step else _one_choice
+        wanted = [wants(len(row.sentence.words)) for row in rows]
+        drawn = stream.draw(rows, [used + 1 + want if want else 0 for want in wanted])
+        acting = [(row, u[used + 1 :]) for row, u in zip(rows, drawn, strict=True) if u and u[used] < self._p]
+        if self._step:
+            for row, draws in acting:
+                self._step.act(row.sentence, draws)
+            return
+        chosen: list[list[Row]] = [[] for _ in self._choices]
+        for row, draws in acting:
+            chosen[int(draws[0] * len(chosen))].append(row)
+        for choice, some in zip(self._choices, chosen, strict=True):
+            if some:
+                choice.run(some, stream, used + 2)
+
+
+def _one_choice(words: int) -> int:
+    return 1 if words else 0
