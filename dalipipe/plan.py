@@ -8,6 +8,7 @@ Source: Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -15,13 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _MULTIPLIER_0, _MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
-_MULTIPLIERS = (np.uint64(_MULTIPLIER_0), np.uint64(_MULTIPLIER_1))
+_MULTIPLIERS = np.array((_MULTIPLIER_0, _MULTIPLIER_1), dtype=np.uint64)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _ROUNDS = 10
 _DIGIT = np.uint64(16)
-_FEW_BLOCKS = 24  # where arrays begin to pay
+_FEW_SAMPLES, _FEW_BLOCKS = 8, 64  # beyond these, arrays pay
 
 ORDER_POSITION = 0xFFFF
 """The op position that stands for the order of an epoch: no recipe has so many ops."""
@@ -38,13 +39,21 @@ def philox(counter: Sequence[NDArray[np.uint64] | np.uint64], key: int) -> tuple
         key: The 64-bit key.
     """
     c0, c1, c2, c3 = np.broadcast_arrays(*counter)
-    k0, k1 = key & 0xFFFFFFFF, key >> 32
-    for _ in range(_ROUNDS):
-        p0, p1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
-        c0, c2 = (p1 >> _HALF) ^ c1 ^ np.uint64(k0), (p0 >> _HALF) ^ c3 ^ np.uint64(k1)
-        c1, c3 = p1 & _LOW, p0 & _LOW
-        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
-    return c0, c1, c2, c3
+    even, odd = np.stack((c0, c2)), np.stack((c1, c3))
+    pair = (2, *(1,) * c0.ndim)
+    multipliers = _MULTIPLIERS.reshape(pair)
+    for keys in _round_keys(key):
+        product = (multipliers * even)[::-1]
+        even, odd = (product >> _HALF) ^ odd ^ keys.reshape(pair), product & _LOW
+    return even[0], odd[0], even[1], odd[1]
+
+
+@lru_cache(maxsize=64)
+def _round_keys(key: int) -> NDArray[np.uint64]:
+    """Return the two words of the key of each round, (10, 2)."""
+    rounds = range(_ROUNDS)
+    words = [[(key + n * _WEYL[0]) & 0xFFFFFFFF, ((key >> 32) + n * _WEYL[1]) & 0xFFFFFFFF] for n in rounds]
+    return np.array(words, dtype=np.uint64)
 
 
 @lru_cache(maxsize=64)
@@ -80,14 +89,27 @@ def uniforms(
     return np.multiply(drawn[:, columns], 2.0**-32, order="C")
 
 
-def _philox_block(c0: int, c1: int, c2: int, c3: int, key: int) -> tuple[int, int, int, int]:
-    """Return what `philox` does, for one block in Python's integers: faster than arrays for a few blocks."""
-    k0, k1 = key & 0xFFFFFFFF, key >> 32
-    for _ in range(_ROUNDS):
+def _first_blocks(blocks: int, seed: int, epoch: int, position: int, index: int, occurrence: int) -> list[float]:
+    """Return the numbers of the first blocks of one sample: what `philox` gives, without the cost of starting arrays.
+
+    Python's integers hold a lane of 64 bits for each block: one multiplication does them all, and none flows over,
+    since a product of two words of 32 bits takes no more.
+    """
+    ones, low, ramp, round_keys = _lanes(blocks, seed)
+    c0, c1, c2, c3 = index * ones, occurrence * ones, epoch * ones, (position << 16) * ones + ramp
+    for k0, k1 in round_keys:
         p0, p1 = _MULTIPLIER_0 * c0, _MULTIPLIER_1 * c2
-        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & 0xFFFFFFFF, (p0 >> 32) ^ c3 ^ k1, p0 & 0xFFFFFFFF
-        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
-    return c0, c1, c2, c3
+        c0, c1, c2, c3 = (p1 >> 32) & low ^ c1 ^ k0, p1 & low, (p0 >> 32) & low ^ c3 ^ k1, p0 & low
+    lanes = [struct.unpack(f"<{blocks}Q", word.to_bytes(8 * blocks, "little")) for word in (c0, c1, c2, c3)]
+    return [word * 2.0**-32 for block in zip(*lanes, strict=True) for word in block]
+
+
+@lru_cache(maxsize=256)
+def _lanes(blocks: int, seed: int) -> tuple[int, int, int, list[tuple[int, int]]]:
+    """Return in so many lanes: ones, the mask of the lower word, the number of each lane, the key of each round."""
+    ones = sum(1 << 64 * lane for lane in range(blocks))
+    ramp = sum(lane << 64 * lane for lane in range(blocks))
+    return ones, 0xFFFFFFFF * ones, ramp, [(int(k0) * ones, int(k1) * ones) for k0, k1 in _round_keys(seed)]
 
 
 def streams(
@@ -110,15 +132,9 @@ def streams(
         For each sample its numbers, float64 in [0, 1), multiples of 2**-32.
     """
     counts = [-(-length // 4) for length in lengths]
-    if sum(counts) <= _FEW_BLOCKS:
+    if len(counts) <= _FEW_SAMPLES and sum(counts) <= _FEW_BLOCKS:
         return [
-            [
-                word * 2.0**-32
-                for block in range(count)
-                for word in _philox_block(
-                    index, occurrence | (block >> 16) << 16, epoch, position << 16 | block & 0xFFFF, seed
-                )
-            ][:length]
+            _first_blocks(count, seed, epoch, position, index, occurrence)[:length] if count else []
             for length, count, index, occurrence in zip(lengths, counts, indices, occurrences, strict=True)
         ]
     repeats = np.array(counts)

@@ -11,10 +11,11 @@ from typing import Any, overload
 
 from dalipipe.errors import ConfigError
 from dalipipe.ops.text import TextOp
+from dalipipe.plan import streams
 from dalipipe.recipe import Recipe
 from dalipipe.text.datasets import AugmentedDataset, BatchTransform
 from dalipipe.text.segment import Segmenter, SegmenterName
-from dalipipe.text.steps import BoundOp, Row, Stream
+from dalipipe.text.steps import BoundOp
 from dalipipe.text.vocabulary import Lexicon, Vocabulary, read_lexicon, require_text
 
 _CHUNK = 1024  # sentences taken apart at a time: enough for arrays to pay, few enough to stay in the cache
@@ -158,16 +159,21 @@ class TextAugment:
         epoch = self.epoch
         done: list[str] = []
         for start in range(0, len(texts), _CHUNK):
-            rows = []
-            for row in range(start, min(start + _CHUNK, len(texts))):
-                text = require_text(texts[row], "TextAugment", row)
-                index = zlib.crc32(text.encode("utf-8", "surrogatepass")) if indices is None else indices[row]
-                rows.append(
-                    Row(self.segmenter(text), _checked("index", index), _checked("occurrence", occurrences[row]))
-                )
+            chunk = range(start, min(start + _CHUNK, len(texts)))
+            strings = [require_text(texts[row], "TextAugment", row) for row in chunk]
+            if indices is None:
+                numbers = [zlib.crc32(text.encode("utf-8", "surrogatepass")) for text in strings]
+            else:
+                numbers = [_checked("index", indices[row]) for row in chunk]
+            times = [_checked("occurrence", occurrences[row]) for row in chunk]
+            sentences = [self.segmenter(text) for text in strings]
             for position, op in enumerate(self._ops):
-                op.run(rows, Stream(self.seed, epoch, position))
-            done.extend(row.sentence.text() for row in rows)
+                wants = [op.wants(len(sentence.words)) for sentence in sentences]
+                drawn = streams(wants, self.seed, epoch, position, numbers, times)
+                for sentence, draws in zip(sentences, drawn, strict=True):
+                    if draws:
+                        op.act(sentence, draws)
+            done.extend(sentence.text() for sentence in sentences)
         return done
 
     def __getstate__(self) -> dict[str, Any]:

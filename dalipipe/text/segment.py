@@ -33,7 +33,9 @@ _SPACELESS = (
 _OPENING = "([{<\u00ab\u2018\u201c\"'"
 _JOIN = r"(?:['\u2019-]|(?<=\d)[.,](?=\d))"
 
-_ASCII_WORDS = re.compile(r"(\w+(?:(?:['-]|(?<=\d)[.,](?=\d))\w+)*)", re.ASCII)
+_ASCII_WORDS = re.compile(rf"(\w+(?:{_JOIN}\w+)*)", re.ASCII)
+_ASCII_RUNS = re.compile(r"(\w+)", re.ASCII)
+_JOINERS = frozenset("'-.,")
 _IS_SPACELESS = re.compile(f"[{_SPACELESS}]")
 
 
@@ -59,18 +61,18 @@ class Sentence:
         self.gaps.insert(place + 1, joiner(word, self.words[place]))
         self.words.insert(place, word)
 
-    def delete(self, places: set[int]) -> None:
-        """Take the words at `places` away, and with each the white space on one of its sides."""
+    def delete(self, places: list[int]) -> None:
+        """Take the words at `places`, in ascending order, away, and with each the white space on one of its sides."""
         words, gaps = self.words, self.gaps
         kept: list[str] = []
-        between, last = [gaps[0]], len(words) - 1
-        for place, word in enumerate(words):
-            if place in places:
-                between[-1] = _merged(between[-1], gaps[place + 1], at_start=not kept, at_end=place == last)
-            else:
-                kept.append(word)
-                between.append(gaps[place + 1])
-        self.words, self.gaps = kept, between
+        between, begin, last = [gaps[0]], 0, len(words) - 1
+        for place in places:
+            kept += words[begin:place]
+            between += gaps[begin + 1 : place + 1]
+            between[-1] = _merged(between[-1], gaps[place + 1], at_start=not kept, at_end=place == last)
+            begin = place + 1
+        self.words = kept + words[begin:]
+        self.gaps = between + gaps[begin + 1 :]
 
 
 def _is_spaceless(char: str) -> bool:
@@ -88,6 +90,8 @@ def _unglued(gap: str, left: str, right: str) -> str:
 
 def _merged(left: str, right: str, at_start: bool, at_end: bool) -> str:
     """Return the gap that is left when the word between two gaps goes: all punctuation, one of the two white spaces."""
+    if left == right == " ":
+        return left
     before, after = left.rstrip(), right.lstrip()
     white_before, white_after = left[len(before) :], right[: len(right) - len(after)]
     if white_before and white_after:
@@ -153,7 +157,9 @@ class Segmenter:
     def __call__(self, text: str) -> Sentence:
         """Return the sentence in pieces."""
         if text.isascii():
-            pieces = _ASCII_WORDS.split(text)
+            pieces = _ASCII_RUNS.split(text)  # faster, and the same where nothing joins two runs
+            if not _JOINERS.isdisjoint(pieces[2:-1:2]):
+                pieces = _ASCII_WORDS.split(text)
             return Sentence(pieces[1::2], pieces[0::2])
         pieces = _pattern(self.name == "jieba").split(text)
         sentence = Sentence(pieces[1::2], pieces[0::2])

@@ -8,12 +8,10 @@ not depend on others.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from dalipipe.errors import ConfigError
 from dalipipe.ops import text as ops
-from dalipipe.plan import streams
 from dalipipe.text.segment import Sentence
 from dalipipe.text.vocabulary import Lexicon, Vocabulary
 
@@ -71,11 +69,13 @@ class _Deletion:
 
     def act(self, sentence: Sentence, draws: list[float]) -> None:
         if self._rate is None:
-            sentence.delete(set(_distinct(list(range(len(sentence.words))), draws)))
-        elif min(draws) < self._rate:
-            places = {place for place, u in enumerate(draws) if u < self._rate}
-            if len(places) == len(draws):
-                places.remove(draws.index(max(draws)))
+            sentence.delete(sorted(_distinct(list(range(len(sentence.words))), draws)))
+            return
+        rate = self._rate
+        places = [place for place, u in enumerate(draws) if u < rate]
+        if len(places) == len(draws):
+            places.remove(draws.index(max(draws)))
+        if places:
             sentence.delete(places)
 
 
@@ -140,6 +140,18 @@ class _Lowercase:
         sentence.words = [word.lower() for word in sentence.words]
 
 
+class _OneOf:
+    def __init__(self, choices: list[BoundOp]) -> None:
+        self._choices = choices
+
+    def wants(self, words: int) -> int:
+        most = max(choice.wants(words) for choice in self._choices)
+        return 1 + most if most else 0
+
+    def act(self, sentence: Sentence, draws: list[float]) -> None:
+        self._choices[int(draws[0] * len(self._choices))].act(sentence, draws[1:])
+
+
 _STEPS: dict[type[ops.TextOp], Callable[..., Step]] = {
     ops.RandomInsertion: _Insertion,
     ops.RandomDeletion: _Deletion,
@@ -150,31 +162,8 @@ _STEPS: dict[type[ops.TextOp], Callable[..., Step]] = {
 }
 
 
-@dataclass(slots=True)
-class Row:
-    """A sentence of a batch, and whose random numbers it gets."""
-
-    sentence: Sentence
-    index: int
-    occurrence: int
-
-
-@dataclass(frozen=True)
-class Stream:
-    """The random numbers of one op of the recipe."""
-
-    seed: int
-    epoch: int
-    position: int
-
-    def draw(self, rows: list[Row], lengths: list[int]) -> list[list[float]]:
-        """Return so many uniform numbers for each row."""
-        indices, occurrences = [row.index for row in rows], [row.occurrence for row in rows]
-        return streams(lengths, self.seed, self.epoch, self.position, indices, occurrences)
-
-
 class BoundOp:
-    """An op with the vocabulary it draws from, ready to run.
+    """An op with the vocabulary it draws from, ready to run: a step that acts with a probability.
 
     Args:
         op: The op.
@@ -186,39 +175,22 @@ class BoundOp:
 
     def __init__(self, op: ops.TextOp, lexicons: Lexicons) -> None:
         self._p = op.p
-        self._choices: list[BoundOp] = []
-        self._step: Step | None = None
+        self._step: Step
         if isinstance(op, ops.OneOf):
-            self._choices = [BoundOp(inner, lexicons) for inner in op.ops]
+            self._step = _OneOf([BoundOp(inner, lexicons) for inner in op.ops])
         elif type(op) in _STEPS:
             self._step = _STEPS[type(op)](op, *(lexicons(source) for source in op.sources))
         else:
             known = ", ".join(model.__name__ for model in _STEPS)
             raise ConfigError(f"TextAugment: has no step for {op.op}. It has: {known}, OneOf. Leave that op out.")
 
-    def run(self, rows: list[Row], stream: Stream, used: int = 0) -> None:
-        """Change the sentences of the rows as their numbers decide.
+    def wants(self, words: int) -> int:
+        """Return how many uniform numbers a sentence of so many words wants; 0 where the op leaves it as it is."""
+        wanted = self._step.wants(words)
+        return 1 + wanted if wanted else 0
 
-        Args:
-            rows: A batch.
-            stream: The numbers of the op's position.
-            used: How many of each row's numbers were used before: by a `OneOf` around this op.
-        """
-        wants = self._step.wants if self._step else _one_choice
-        wanted = [wants(len(row.sentence.words)) for row in rows]
-        drawn = stream.draw(rows, [used + 1 + want if want else 0 for want in wanted])
-        acting = [(row, u[used + 1 :]) for row, u in zip(rows, drawn, strict=True) if u and u[used] < self._p]
-        if self._step:
-            for row, draws in acting:
-                self._step.act(row.sentence, draws)
-            return
-        chosen: list[list[Row]] = [[] for _ in self._choices]
-        for row, draws in acting:
-            chosen[int(draws[0] * len(chosen))].append(row)
-        for choice, some in zip(self._choices, chosen, strict=True):
-            if some:
-                choice.run(some, stream, used + 2)
-
-
-def _one_choice(words: int) -> int:
-    return 1 if words else 0
+    def act(self, sentence: Sentence, draws: list[float]) -> None:
+        """Change the sentence as the numbers decide; there may be more of them than it wants."""
+        wanted = self._step.wants(len(sentence.words))
+        if wanted and draws[0] < self._p:
+            self._step.act(sentence, draws[1 : 1 + wanted])
