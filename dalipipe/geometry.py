@@ -148,7 +148,8 @@ def random_resized_crop_box(u, height, width, scale, ratio):
         scale: (low, high) fraction of the image's area.
         ratio: (low, high) width / height.
 
-    Source: torchvision.transforms.v2.RandomResizedCrop.make_params.
+    Source: torchvision.transforms.v2.RandomResizedCrop.make_params; its fallback may round to a box of 0 px, this one
+    never does.
     """
     area = height * width
     log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
@@ -164,9 +165,9 @@ def random_resized_crop_box(u, height, width, scale, ratio):
     in_ratio = width / height
     w, h = width, height
     if in_ratio < ratio[0]:
-        h = int(np.rint(w / ratio[0]))
+        h = max(1, int(np.rint(w / ratio[0])))
     elif in_ratio > ratio[1]:
-        w = int(np.rint(h * ratio[1]))
+        w = max(1, int(np.rint(h * ratio[1])))
     return (height - h) // 2, (width - w) // 2, h, w
 
 
@@ -320,3 +321,70 @@ def resolve(table, uniforms, height, width, records):
             _resolve_motion(code, s, u, record)
         height, width = int(record[OUT_H]), int(record[OUT_W])
     return status
+
+
+@njit(cache=True)
+def axis_support(index, box, out_size, antialias):
+    """Return (first, one past the last) input px that output px `index` of a bilinear resize depends on, along one axis.
+
+    Source: Pillow's precompute_coeffs with the triangle filter, which torch's antialiased interpolate follows.
+    """
+    scale = box / out_size
+    stretch = max(scale, 1.0) if antialias else 1.0
+    center = scale * (index + 0.5)
+    return max(int(center - stretch + 0.5), 0), min(int(center + stretch + 0.5), box)
+
+
+@njit(cache=True)
+def _clip(first, last, size):
+    """Return (first, count) of the px from first to last that lie in an axis, and one px of it where none do."""
+    first, last = min(max(first, 0), size - 1), min(max(last, 0), size - 1)
+    return first, last - first + 1
+
+
+@njit(cache=True)
+def _affine_reach(row, first_x, first_y, height, width):
+    """Return the least and the greatest coordinate of one axis that a region looks at, with a px to spare."""
+    low, high = np.inf, -np.inf
+    for y in (first_y + 0.5, first_y + height - 0.5):
+        for x in (first_x + 0.5, first_x + width - 0.5):
+            at = row[0] * x + row[1] * y + row[2] - 0.5
+            low, high = min(low, at), max(high, at)
+    return int(math.floor(low)) - 1, int(math.floor(high)) + 2
+
+
+@njit(cache=True)
+def regions(records, out_height, out_width, needed):
+    """Write which region of each image between two steps the later steps look at.
+
+    Args:
+        records: (n, RECORD) float64.
+        out_height: Of the final image, px.
+        out_width: Of the final image, px.
+        needed: (n + 1, 4) int64, written: top, left, height, width, in px of the image before step i; all of the last.
+    """
+    top, left, height, width = 0, 0, out_height, out_width
+    needed[len(records)] = np.array((top, left, height, width))
+    for step in range(len(records) - 1, -1, -1):
+        record = records[step]
+        args, in_h, in_w = record[ARGS:], int(record[IN_H]), int(record[IN_W])
+        if record[DO] == Do.FLIP.value:
+            left = in_w - left - width if args[0] > 0 else left
+            top = in_h - top - height if args[1] > 0 else top
+        elif record[DO] == Do.CROP_PAD.value:
+            y, x = top + int(args[0]), left + int(args[1])
+            top, height = _clip(y, y + height - 1, in_h)
+            left, width = _clip(x, x + width - 1, in_w)
+        elif record[DO] == Do.CROP_RESIZE.value:
+            out_h, out_w, smooth = int(record[OUT_H]), int(record[OUT_W]), args[4] > 0
+            last_y, last_x = top + height - 1, left + width - 1
+            low_y, low_x = axis_support(top, args[2], out_h, smooth)[0], axis_support(left, args[3], out_w, smooth)[0]
+            high_y, high_x = axis_support(last_y, args[2], out_h, smooth)[1], axis_support(last_x, args[3], out_w, smooth)[1]
+            top, height = int(args[0]) + low_y, int(high_y) - low_y
+            left, width = int(args[1]) + low_x, int(high_x) - low_x
+        elif record[DO] == Do.AFFINE.value:
+            low_y, high_y = _affine_reach(args[3:6], left, top, height, width)
+            low_x, high_x = _affine_reach(args[0:3], left, top, height, width)
+            top, height = _clip(low_y, high_y, in_h)
+            left, width = _clip(low_x, high_x, in_w)
+        needed[step] = np.array((top, left, height, width))

@@ -85,7 +85,7 @@ def uniforms(
     index = np.atleast_1d(np.asarray(indices)).astype(np.uint64)[:, None]
     occurrence = np.atleast_1d(np.asarray(occurrences)).astype(np.uint64)[:, None]
     blocks = philox((index, occurrence, np.uint64(epoch), words[None, :]), seed)
-    drawn = np.stack(blocks, axis=-1).reshape(len(index), -1)
+    drawn = np.stack(blocks, axis=-1).reshape(len(index), 4 * len(words))
     return np.multiply(drawn[:, columns], 2.0**-32, order="C")
 
 

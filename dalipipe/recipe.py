@@ -89,7 +89,7 @@ class Recipe(BaseModel):
         if str(recipe) in known:
             return cls._read(known[str(recipe)])
         path = Path(recipe)
-        if path.suffix == ".toml" or path.is_file():
+        if path.suffix == ".toml" or _is_file(path):
             return cls._read(path)
         close = difflib.get_close_matches(str(recipe), known, n=1)
         hint = f"Did you mean {close[0]!r}? " if close else ""
@@ -110,7 +110,7 @@ class Recipe(BaseModel):
             located = tuple(op.located(path.parent) for op in loaded.ops if isinstance(op, TextOp))
             loaded = loaded.model_copy(update={"ops": located})
         beside = path.parent / loaded.evaluation
-        return loaded.model_copy(update={"evaluation": str(beside)}) if beside.is_file() else loaded
+        return loaded.model_copy(update={"evaluation": str(beside)}) if _is_file(beside) else loaded
 
     @classmethod
     def from_toml(cls, text: str, where: str = "recipe") -> Recipe:
@@ -126,7 +126,9 @@ class Recipe(BaseModel):
         """
         try:
             data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except RecursionError:
+            raise RecipeError(f"{where}: not valid TOML: nested too deeply. Remove some brackets.") from None
+        except ValueError as error:  # TOMLDecodeError, or a number that Python holds too long to read
             raise RecipeError(f"{where}: not valid TOML: {error}. Correct that place.") from error
         raw = data.pop("ops", None)
         if not isinstance(raw, list) or not raw:
@@ -264,9 +266,16 @@ def build_op(entry: Any, where: str) -> Op:
         raise RecipeError(_first_problem(f"{where} ({name})", error, model.model_fields)) from error
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, a folder that can't be searched
+        return False
+
+
 def _first_problem(where: str, error: ValidationError, fields: Any) -> str:
-    """Return one line about the first thing pydantic found."""
-    problem = error.errors()[0]
+    """Return one line about what pydantic found: a misspelt name rather than the argument that it leaves missing."""
+    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     at = ".".join(
         str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tuple[", "constrained"))
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from dalipipe.errors import RecipeError
 
@@ -50,11 +50,19 @@ class ImageSpec:
 class Op(BaseModel):
     """One step of a recipe: its arguments and what it makes of a shape."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, strict=True, allow_inf_nan=False)
 
     op: str
     kind: ClassVar[Kind] = "image"
     stage: ClassVar[Stage] = "pixels"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tuples(cls, data: Any) -> Any:
+        """Turn TOML's lists into the tuples that the fields hold."""
+        if not isinstance(data, dict):
+            return data
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
 
     @property
     def uniforms(self) -> int:
@@ -89,24 +97,20 @@ class Op(BaseModel):
 
 
 def _pair(value: Any) -> Any:
-    """Turn a single int or a list into what a (height, width) field takes."""
+    """Turn one side into what a (height, width) field takes."""
     if isinstance(value, int) and not isinstance(value, bool):
         return (value, value)
-    if isinstance(value, list | tuple) and len(value) == 1:
-        return (value[0], value[0])
-    return tuple(value) if isinstance(value, list) else value
+    return value * 2 if isinstance(value, tuple) and len(value) == 1 else value
 
 
-def _triple(value: Any) -> Any:
-    """Turn one fill level into three."""
+def triple(value: Any) -> Any:
+    """Turn one number into one for each channel."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (value,) * 3
-    if isinstance(value, list | tuple) and len(value) == 1:
-        return (value[0],) * 3
-    return tuple(value) if isinstance(value, list) else value
+    return value * 3 if isinstance(value, tuple) and len(value) == 1 else value
 
 
 Side = Annotated[int, Field(ge=1, le=65535)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_pair)]
 Level = Annotated[float, Field(ge=0, le=255)]
-Fill = Annotated[tuple[Level, Level, Level], BeforeValidator(_triple)]
+Fill = Annotated[tuple[Level, Level, Level], BeforeValidator(triple)]

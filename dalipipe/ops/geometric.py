@@ -5,9 +5,10 @@ Names, arguments, defaults and rounding are torchvision v2's.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from dalipipe.ops.base import Fill, ImageSpec, Interpolation, Op, Probability, Side, Size
 
@@ -20,46 +21,48 @@ def _around_zero(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         if value < 0:
             raise ValueError("a single number must be >= 0")
-        return (-float(value), float(value))
-    return tuple(value) if isinstance(value, list) else value
+        return (-value, value)
+    return value
 
 
 def _shear_range(value: Any) -> Any:
     """Turn torchvision's forms of shear (one number, two, four) into (x min, x max, y min, y max)."""
-    if value is None:
-        return None
     value = _around_zero(value)
-    return (*value, 0.0, 0.0) if len(value) == 2 else tuple(value)
+    if isinstance(value, tuple) and len(value) not in (2, 4):
+        raise ValueError(f"must be one number, two or four, got {value}")
+    return (*value, 0.0, 0.0) if isinstance(value, tuple) and len(value) == 2 else value
 
 
 def _padding(value: Any) -> Any:
     """Turn torchvision's forms of padding (one number, two, four) into (left, top, right, bottom)."""
     if isinstance(value, int) and not isinstance(value, bool):
         return (value,) * 4
-    value = tuple(value) if isinstance(value, list | tuple) else value
-    if isinstance(value, tuple) and len(value) in (1, 2):
-        return (value[0], value[-1]) * 2
-    return value
+    if isinstance(value, tuple) and len(value) not in (1, 2, 4):
+        raise ValueError(f"must be one number, two or four, got {value}")
+    return (value[0], value[-1]) * 2 if isinstance(value, tuple) and len(value) < 4 else value
 
 
 Degrees = Annotated[tuple[float, float], BeforeValidator(_around_zero)]
 Range = tuple[float, float]
+Margin = Annotated[int, Field(ge=0, le=65535)]
 
 
-def _check_range(name: str, pair: tuple[float, float] | None, low: float) -> None:
-    if pair is not None and not (low <= pair[0] <= pair[1]):
-        raise ValueError(f"{name} must be (low, high) with {low:g} <= low <= high, got {pair}")
+def _check_range(name: str, pair: tuple[float, float] | None, low: float, high: float = math.inf) -> None:
+    if pair is not None and not (low <= pair[0] <= pair[1] <= high):
+        limit = "" if math.isinf(high) else f" <= {high:g}"
+        raise ValueError(f"{name} must be (low, high) with {low:g} <= low <= high{limit}, got {pair}")
 
 
 def shorter_side_size(height: int, width: int, size: int, max_size: int) -> tuple[int, int]:
     """Return (height, width) in px after resizing the shorter side to `size`; `max_size` 0 means no limit.
 
-    Source: torchvision.transforms.functional._compute_resized_output_size. Numba compiles it for dalipipe.geometry.
+    Source: torchvision.transforms.functional._compute_resized_output_size; where that gives a side of 0 px, which
+    nothing can resize to, this gives 1. Numba compiles it for dalipipe.geometry.
     """
     short, long = min(height, width), max(height, width)
     new_short, new_long = size, int(size * long / short)
     if max_size > 0 and new_long > max_size:
-        new_short, new_long = int(max_size * new_short / new_long), max_size
+        new_short, new_long = max(1, int(max_size * new_short / new_long)), max_size
     if width <= height:
         return new_long, new_short
     return new_short, new_long
@@ -187,15 +190,9 @@ class RandomCrop(Op):
 
     op: Literal["RandomCrop"] = "RandomCrop"
     size: Size
-    padding: Annotated[tuple[int, int, int, int], BeforeValidator(_padding)] = (0, 0, 0, 0)
+    padding: Annotated[tuple[Margin, Margin, Margin, Margin], BeforeValidator(_padding)] = (0, 0, 0, 0)
     pad_if_needed: bool = False
     fill: Fill = (0, 0, 0)
-
-    @model_validator(mode="after")
-    def _sides(self) -> RandomCrop:
-        if min(self.padding) < 0:
-            raise ValueError(f"padding must be >= 0, got {self.padding}")
-        return self
 
     @property
     def uniforms(self) -> int:
@@ -268,7 +265,7 @@ class RandomRotation(Op):
 
     @model_validator(mode="after")
     def _ranges(self) -> RandomRotation:
-        _check_range("degrees", self.degrees, -360.0)
+        _check_range("degrees", self.degrees, -360.0, 360.0)
         return self
 
     @property
@@ -304,11 +301,11 @@ class RandomAffine(Op):
 
     @model_validator(mode="after")
     def _ranges(self) -> RandomAffine:
-        _check_range("degrees", self.degrees, -360.0)
+        _check_range("degrees", self.degrees, -360.0, 360.0)
         _check_range("scale", self.scale, 1e-6)
         if self.shear is not None:
-            _check_range("shear", self.shear[:2], -89.0)
-            _check_range("shear", self.shear[2:], -89.0)
+            _check_range("shear", self.shear[:2], -89.0, 89.0)
+            _check_range("shear", self.shear[2:], -89.0, 89.0)
         return self
 
     @property

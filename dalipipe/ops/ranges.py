@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, model_validator
 
-from dalipipe.ops.base import ImageSpec, Op, Stage
+from dalipipe.ops.base import ImageSpec, Op, Stage, triple
 
-
-def _channels(value: Any) -> Any:
-    if isinstance(value, list | tuple) and len(value) == 1:
-        return (value[0],) * 3
-    return tuple(value) if isinstance(value, list) else value
-
-
-Channels = Annotated[tuple[float, float, float], BeforeValidator(_channels)]
+Channels = Annotated[tuple[float, float, float], BeforeValidator(triple)]
 
 
 class ToDtype(Op):
@@ -47,7 +40,7 @@ class Normalize(Op):
     uint8 levels are taken as fractions of 255: the ToDtype(scale=true) that torchvision wants before it is implied.
 
     Args:
-        mean: Mean of the red, green and blue channel; one number in a list for all three.
+        mean: Mean of the red, green and blue channel; one number for all three.
         std: Standard deviations, > 0.
 
     Shapes: (H, W, C) -> (H, W, C) float32.

@@ -1,0 +1,74 @@
+"""The ceiling: DALI decodes what the recipe needs decoded, and nothing else is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from nvidia.dali import fn, types
+from nvidia.dali.pipeline import Pipeline
+
+from dalipipe import ops
+from dalipipe.backends import Job, dali
+from dalipipe.backends.dali_executor import inputs
+from dalipipe.benchmark.meter import Batch
+from dalipipe.benchmark.work import Work
+from dalipipe.geometry import ARGS
+from dalipipe.recipe import Recipe
+from dalipipe.sampling import batched
+from dalipipe.sources import FolderSource, SubsetSource
+
+
+class DecodeOnly:
+    """A DALI pipeline that ends with the decoder.
+
+    Where the recipe starts with a random crop, only the crop's window is decoded, as dalipipe's DALI backends do it.
+
+    Args:
+        work: What to load.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._source = FolderSource(work.root)
+
+    @contextmanager
+    def open(self, recipe: Recipe, indices: NDArray[np.int64]) -> Iterator[Iterable[Batch]]:
+        """Open a loader over some images, in that order."""
+        work = self._work
+        job = Job(SubsetSource(self._source, indices), recipe, work.seed, work.batch_size, work.threads)
+        yield self._batches(job)
+
+    def _batches(self, job: Job) -> Iterator[Batch]:
+        batches = batched(range(len(job.source)), job.batch_size, epoch=0, drop_last=False)
+        pipeline = _build(job, lambda: inputs(job, "path", next(batches)))
+        left = len(job.source)
+        while left > 0:
+            images, labels = pipeline.run()
+            left -= len(labels)
+            yield images, labels
+
+
+def _build(job: Job, feed: Any) -> Pipeline:
+    pipeline = Pipeline(
+        batch_size=job.batch_size,
+        num_threads=job.num_threads,
+        device_id=None,
+        prefetch_queue_depth=job.prefetch,
+        exec_dynamic=True,
+    )
+    with pipeline:
+        item, uniforms, label = fn.external_source(
+            source=feed, num_outputs=3, dtype=[types.UINT8, types.FLOAT64, types.INT64], ndim=[1, 1, 0]
+        )
+        encoded, shape = dali.load(item, "path")
+        window = None
+        if job.recipe.ops and isinstance(job.recipe.ops[0], ops.RandomResizedCrop):
+            records, _ = dali.resolve_node(job.program, uniforms, shape)
+            box = fn.cast(records[0, ARGS : ARGS + 4], dtype=types.INT32)
+            window = {"start": box[0:2], "shape": box[2:4]}
+        pipeline.set_outputs(dali.decode(encoded, "path", "cpu", window), label)
+    return pipeline

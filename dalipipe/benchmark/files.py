@@ -1,0 +1,83 @@
+"""Where a report is written to."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Final
+
+from dalipipe.benchmark.report import Report
+from dalipipe.errors import ConfigError
+
+PLOT_ENDINGS: Final = (".png", ".svg", ".pdf")
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Write a report as JSON.
+
+    Raises:
+        ConfigError: the file can't be written.
+    """
+    try:
+        path.write_text(json.dumps(report.plain(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: must be writable, got {error.strerror}. Choose another file.") from error
+
+
+def require_place(option: str, path: Path) -> None:
+    """Refuse, before anything is measured, a file that could not be written in the end.
+
+    Args:
+        option: What to call it in the error.
+        path: The file.
+
+    Raises:
+        ConfigError: it is a directory, or the directory for it is missing.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        got = "a directory" if path.is_dir() else f"no directory {str(path.parent)!r}"
+        raise ConfigError(f"{option}: must be a file in a directory that is there, got {got}. Choose another path.")
+
+
+def require_plot(option: str, path: Path) -> None:
+    """Refuse, before anything is measured, a picture that could not be drawn in the end.
+
+    Raises:
+        ConfigError: matplotlib is missing, the ending is none of PLOT_ENDINGS, or the file has no place.
+    """
+    if path.suffix.lower() not in PLOT_ENDINGS:
+        raise ConfigError(f"{option}: must end in {', '.join(PLOT_ENDINGS)}, got {path.name!r}. Rename it.")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError(f"{option}: needs matplotlib, got none. Run: pip install matplotlib.")
+    require_place(option, path)
+
+
+def write_plot(report: Report, path: Path) -> None:
+    """Draw the images per second of every subject that was timed: a bar to the median, a line from least to most.
+
+    Raises:
+        ConfigError: the file can't be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    ranking = report.ranking[::-1]
+    spreads = [one.img_per_s for one in ranking]
+    middle = [spread.median for spread in spreads]
+    ends = [[s.median - s.low for s in spreads], [s.high - s.median for s in spreads]]
+    figure = Figure(figsize=(8, 1.4 + 0.45 * len(ranking)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.barh([one.name for one in ranking], middle, xerr=ends, color="#4c78a8", ecolor="black", capsize=3)
+    axes.set_xlabel("images per second (median; the line goes from the slowest repetition to the fastest)")
+    settings, machine = report.settings, report.environment
+    axes.set_title(
+        f"{settings['recipe']}, batches of {settings['batch_size']}, {settings['threads']} threads\n{machine['cpu']}",
+        fontsize=10,
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise ConfigError(f"{path}: must be writable, got {error.strerror}. Choose another file.") from error

@@ -1,0 +1,43 @@
+"""dalipipe's own loader as a subject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dalipipe.benchmark.meter import Batch
+from dalipipe.benchmark.work import Work
+from dalipipe.loader import DataLoader
+from dalipipe.recipe import Recipe
+from dalipipe.sources import FolderSource, SubsetSource
+
+
+class LoaderSubject:
+    """`dalipipe.DataLoader` on one of its backends.
+
+    Args:
+        work: What to load.
+        backend: Name of the backend.
+    """
+
+    def __init__(self, work: Work, backend: str) -> None:
+        self._work = work
+        self._backend = backend
+        self._source = FolderSource(work.root)
+
+    @contextmanager
+    def open(self, recipe: Recipe, indices: NDArray[np.int64]) -> Iterator[Iterable[Batch]]:
+        """Open a loader over some images, in that order."""
+        work = self._work
+        with DataLoader(
+            SubsetSource(self._source, indices),
+            batch_size=work.batch_size,
+            recipe=recipe,
+            backend=self._backend,
+            seed=work.seed,
+            num_threads=work.threads,
+        ) as loader:
+            yield loader

@@ -1,0 +1,76 @@
+"""What can be measured: the loader on each of its backends, what people use instead, and the ceiling.
+
+What each needs is imported when it is made, so that none carries the libraries of another in its memory.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from dalipipe.benchmark.work import Subject, Work
+from dalipipe.errors import ConfigError
+
+BASELINE = "torchvision-pil"
+TENSOR = "torchvision-tensor"
+CEILING = "decode-only"
+REFERENCE = "torchvision"
+PEERS = {
+    BASELINE: "torch's DataLoader over ImageFolder: Pillow, transforms.v2, worker processes",
+    TENSOR: "the same with torchvision.io.decode_image and transforms.v2 on tensors",
+}
+"""What takes its own random decisions."""
+
+
+def all_subjects() -> dict[str, str]:
+    """Return the subjects and a phrase for each."""
+    from dalipipe.backends import BACKENDS
+
+    return {**BACKENDS, **PEERS, CEILING: "DALI on the CPU decoding, nothing after it: the ceiling"}
+
+
+def default_subjects() -> tuple[str, ...]:
+    """Return every subject that can run here."""
+    from dalipipe.backends import cuda_works
+
+    return tuple(name for name in all_subjects() if name != "dali-gpu" or cuda_works())
+
+
+def check_subjects(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, "auto" replaced by what it stands for here.
+
+    Raises:
+        ConfigError: an unknown name (the nearest is suggested), the same one twice, or none at all.
+        BackendError: dali-gpu where no CUDA device works.
+    """
+    from dalipipe.backends import BACKENDS, resolve_backend
+
+    known = all_subjects()
+    there_are = f"There are: {', '.join(known)}."
+    checked: list[str] = []
+    for name in names:
+        if name not in known and name != "auto":
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {close[0]!r}? " if close else ""
+            raise ConfigError(f"--backends: unknown name {name!r}. {hint}{there_are}")
+        checked.append(resolve_backend(name) if name in BACKENDS or name == "auto" else name)
+        if checked.count(checked[-1]) > 1:
+            raise ConfigError(f"--backends: must name each once, got {checked[-1]!r} twice. Remove one.")
+    if not checked:
+        raise ConfigError(f"--backends: must name at least one, got none. {there_are}")
+    return tuple(checked)
+
+
+def make_subject(name: str, work: Work) -> Subject:
+    """Return the subject of that name, its files listed."""
+    if name in PEERS:
+        from dalipipe.benchmark.peers import TorchPeer
+
+        return TorchPeer(work, "pil" if name == BASELINE else "tensor")
+    if name == CEILING:
+        from dalipipe.benchmark.ceiling import DecodeOnly
+
+        return DecodeOnly(work)
+    from dalipipe.benchmark.loaders import LoaderSubject
+
+    return LoaderSubject(work, name)

@@ -1,0 +1,462 @@
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import tomli_w
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from dalipipe import ops
+from dalipipe.errors import RecipeError
+from dalipipe.ops import OPS, ImageSpec
+from dalipipe.recipe import Recipe, build_op, list_recipes
+
+ROWS = tomllib.loads((Path(__file__).parent / "ops.toml").read_text())
+CASES = [(name, arguments) for name, rows in ROWS.items() for arguments in rows]
+SHIPPED = list(list_recipes())
+WHOLE = ops.CenterCrop(size=224)
+
+
+def toml_of(*tables: str) -> str:
+    return 'name = "test"\n' + "".join(f"[[ops]]\n{table}\n" for table in tables)
+
+
+def op_toml(name: str, **arguments: object) -> str:
+    return tomli_w.dumps({"op": name, **arguments})
+
+
+def recipe_with(op: ops.Op) -> Recipe:
+    """A recipe around an op, of a fixed output size."""
+    return Recipe(name="test", ops=(WHOLE, op))
+
+
+# Round trip
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_every_op_has_a_row_of_test_arguments(name):
+    assert ROWS.get(name), f"add a table [[{name}]] to tests/ops.toml"
+
+
+def test_there_are_no_rows_for_ops_that_are_gone():
+    assert set(ROWS) == set(OPS)
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES)
+def test_an_op_survives_toml(name, arguments):
+    op = build_op({"op": name, **arguments}, "test")
+    recipe = Recipe(name="test", description='a "quoted" line\nand another', ops=(ops.Resize(size=(53, 59)), op))
+    if isinstance(op, ops.Resize) and isinstance(op.size, int):
+        recipe = Recipe(name="test", ops=(op, WHOLE))
+    again = Recipe.from_toml(recipe.to_toml())
+    assert again == recipe
+    assert again.fingerprint() == recipe.fingerprint()
+    assert again.ops[1:] == recipe.ops[1:]
+    for key in arguments:
+        assert getattr(op, key) is not None
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_recipe_survives_toml(name):
+    recipe = Recipe.load(name)
+    assert Recipe.from_toml(recipe.to_toml()) == recipe
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_recipe_says_what_it_is(name):
+    recipe = Recipe.load(name)
+    assert recipe.name == name
+    assert recipe.description.endswith(".")
+    channels, height, width = recipe.output_shape
+    assert (channels, height) == (3, width)
+    assert height in (32, 128, 224)
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if not name.endswith("-eval")])
+def test_a_shipped_recipe_has_a_twin_that_decides_nothing(name):
+    recipe = Recipe.load(name)
+    twin = recipe.eval_twin()
+    assert recipe.is_random
+    assert not twin.is_random
+    assert twin.output_shape == recipe.output_shape
+    assert twin.levels == recipe.levels
+    assert twin.name == recipe.evaluation
+    assert twin.eval_twin() is twin
+
+
+def test_the_twin_is_derived_where_none_is_named():
+    recipe = Recipe(name="mine", ops=(ops.RandomResizedCrop(size=224), ops.ToDtype(scale=True)))
+    twin = recipe.eval_twin()
+    assert twin.ops == (ops.Resize(size=256), ops.CenterCrop(size=224), ops.ToDtype(scale=True))
+    oblong = Recipe(name="mine", ops=(ops.RandomResizedCrop(size=(29, 37)),)).eval_twin()
+    assert oblong.ops == (ops.Resize(size=(29, 37)),)
+
+
+def test_the_twin_beside_a_file_is_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "train.toml").write_text('evaluation = "check.toml"\n' + toml_of('op = "RandomResizedCrop"\nsize = 8'))
+    (tmp_path / "check.toml").write_text(toml_of('op = "Resize"\nsize = [8, 8]'))
+    monkeypatch.chdir("/")
+    assert Recipe.load(tmp_path / "train.toml").eval_twin().ops == (ops.Resize(size=(8, 8)),)
+
+
+# Fingerprint
+
+
+def test_the_fingerprint_is_the_same_in_every_version():
+    text = toml_of(op_toml("RandomResizedCrop", size=224), op_toml("Normalize", mean=[0.5], std=[0.5]))
+    assert Recipe.from_toml(text).fingerprint() == "988da81493ebb07c"
+
+
+def test_the_fingerprint_does_not_depend_on_names_comments_or_spelling():
+    plain = Recipe.from_toml(toml_of(op_toml("RandomResizedCrop", size=224)))
+    spelt = Recipe.from_toml(
+        '# A comment.\nname = "other"\ndescription = "Different."\nevaluation = "imagenet-eval"\n'
+        '[[ops]]  # the crop\nsize = [224, 224]\nop = "RandomResizedCrop"\nscale = [0.08, 1]\nantialias = true\n'
+    )
+    assert plain.fingerprint() == spelt.fingerprint()
+
+
+CHANGES = {
+    "size": (13, 17),
+    "scale": (0.6, 0.7),
+    "ratio": (0.9, 1.1),
+    "max_size": 99,
+    "padding": (4, 4, 4, 5),
+    "fill": (1, 2, 3),
+    "p": 0.125,
+    "degrees": (1, 2),
+    "interpolation": "bilinear",
+    "center": (1, 2),
+    "translate": (0.25, 0.125),
+    "shear": (0, 1, 2, 3),
+    "mean": (0.1, 0.2, 0.3),
+    "std": (0.1, 0.2, 0.3),
+}
+ONE_VALUED = {("RandomResizedCrop", "interpolation"), ("Resize", "interpolation"), ("ToDtype", "dtype")}
+
+
+def arguments_of_ops():
+    for name, model in OPS.items():
+        for argument in model.model_fields:
+            if argument != "op" and (name, argument) not in ONE_VALUED:
+                yield name, argument
+
+
+@pytest.mark.parametrize(("name", "argument"), list(arguments_of_ops()))
+def test_the_fingerprint_changes_with_every_argument(name, argument):
+    base = {**ROWS[name][0], "size": 23} if argument == "max_size" else ROWS[name][0]
+    before = build_op({"op": name, **base}, "test")
+    now = getattr(before, argument)
+    value = not now if isinstance(now, bool) else CHANGES[argument]
+    after = build_op({"op": name, **base, argument: value}, "test")
+    assert getattr(after, argument) != now
+    assert recipe_with(before).fingerprint() != recipe_with(after).fingerprint()
+
+
+def test_the_fingerprint_changes_with_the_order():
+    flips = (ops.RandomHorizontalFlip(), ops.RandomVerticalFlip())
+    assert (
+        Recipe(name="x", ops=(WHOLE, *flips)).fingerprint() != Recipe(name="x", ops=(WHOLE, *flips[::-1])).fingerprint()
+    )
+
+
+def test_a_recipe_can_not_be_changed():
+    with pytest.raises(ValidationError):
+        Recipe.load("imagenet-train").name = "other"
+
+
+# Shapes
+
+
+def test_the_shape_is_known_after_each_op():
+    recipe = Recipe.load("imagenet-eval")
+    assert [str(spec) for spec in recipe.shapes()] == [
+        "? x ? x 3 uint8",
+        "? x ? x 3 uint8",
+        "224 x 224 x 3 uint8",
+        "224 x 224 x 3 float32",
+    ]
+    assert recipe.shapes(ImageSpec(height=375, width=500))[1] == ImageSpec(height=256, width=341)
+    assert recipe.output_shape == (3, 224, 224)
+
+
+def test_the_output_shape_is_channels_height_width():
+    assert Recipe(name="x", ops=(ops.RandomResizedCrop(size=(29, 37)),)).output_shape == (3, 29, 37)
+
+
+def test_levels_are_mean_and_deviation_in_levels():
+    half = ops.Normalize(mean=(0.5, 0.25, 0.0), std=(0.5, 0.5, 1.0))
+    implied = Recipe(name="x", ops=(WHOLE, half))
+    spelt = Recipe(name="x", ops=(WHOLE, ops.ToDtype(scale=True), half))
+    raw = Recipe(name="x", ops=(WHOLE, ops.ToDtype(), ops.Normalize(mean=(127.5, 63.75, 0), std=(127.5, 127.5, 255))))
+    assert implied.levels == spelt.levels == raw.levels == ((127.5, 63.75, 0.0), (127.5, 127.5, 255.0))
+    assert Recipe(name="x", ops=(WHOLE, ops.ToDtype(scale=True))).levels == ((0, 0, 0), (255, 255, 255))
+    assert Recipe(name="x", ops=(WHOLE, ops.ToDtype())).levels == ((0, 0, 0), (1, 1, 1))
+    assert Recipe(name="x", ops=(WHOLE,)).levels is None
+
+
+# torchvision's forms of an argument
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "field", "value"),
+    [
+        ("RandomResizedCrop", {"size": 7}, "size", (7, 7)),
+        ("CenterCrop", {"size": [7]}, "size", (7, 7)),
+        ("Resize", {"size": [7]}, "size", 7),
+        ("Resize", {"size": 7}, "size", 7),
+        ("RandomCrop", {"size": 7, "padding": 4}, "padding", (4, 4, 4, 4)),
+        ("RandomCrop", {"size": 7, "padding": [4, 5]}, "padding", (4, 5, 4, 5)),
+        ("RandomCrop", {"size": 7, "padding": [1, 2, 3, 4]}, "padding", (1, 2, 3, 4)),
+        ("RandomCrop", {"size": 7, "fill": 9}, "fill", (9, 9, 9)),
+        ("RandomRotation", {"degrees": 15}, "degrees", (-15, 15)),
+        ("RandomRotation", {"degrees": [90, 90]}, "degrees", (90, 90)),
+        ("RandomAffine", {"degrees": 0, "shear": 3}, "shear", (-3, 3, 0, 0)),
+        ("RandomAffine", {"degrees": 0, "shear": [1, 2]}, "shear", (1, 2, 0, 0)),
+        ("RandomAffine", {"degrees": 0, "shear": [1, 2, 3, 4]}, "shear", (1, 2, 3, 4)),
+        ("Normalize", {"mean": [0.5], "std": [0.5]}, "mean", (0.5, 0.5, 0.5)),
+    ],
+)
+def test_torchvisions_short_forms_are_understood(name, arguments, field, value):
+    assert getattr(build_op({"op": name, **arguments}, "test"), field) == value
+
+
+TORCHVISION_DEFAULTS = {
+    "RandomResizedCrop": {"scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3), "antialias": True},
+    "RandomHorizontalFlip": {"p": 0.5},
+    "RandomVerticalFlip": {"p": 0.5},
+    "RandomRotation": {"interpolation": "nearest", "fill": (0, 0, 0), "center": None},
+    "RandomAffine": {"interpolation": "nearest", "translate": None, "scale": None, "shear": None, "fill": (0, 0, 0)},
+    "RandomCrop": {"padding": (0, 0, 0, 0), "pad_if_needed": False, "fill": (0, 0, 0)},
+    "Resize": {"max_size": None, "antialias": True},
+    "ToDtype": {"scale": False},
+}
+
+
+@pytest.mark.parametrize("name", TORCHVISION_DEFAULTS)
+def test_defaults_are_torchvisions(name):
+    import inspect
+
+    from torchvision.transforms import InterpolationMode, v2
+
+    fields = OPS[name].model_fields
+    theirs = {key: item.default for key, item in inspect.signature(getattr(v2, name)).parameters.items()}
+    for argument, default in TORCHVISION_DEFAULTS[name].items():
+        assert fields[argument].default == default
+        there = theirs[argument]
+        if isinstance(there, InterpolationMode):
+            assert default == there.value
+        elif argument == "fill":
+            assert default == (there,) * 3
+        elif argument == "padding":
+            assert there is None
+        else:
+            assert default == there
+
+
+# Refusals
+
+
+NORMALIZE = op_toml("Normalize", mean=[0.5], std=[0.5])
+
+UNREADABLE = [
+    ("", "recipe: a recipe needs at least one [[ops]] table, got none. Add one."),
+    ("ops = []", "recipe: a recipe needs at least one [[ops]] table, got none. Add one."),
+    ("ops = [3]", 'recipe: op 1: must be a table with a text `op`, got 3. Write for example op = "CenterCrop".'),
+    ("ops = [{size = 3}]", "recipe: op 1: must be a table with a text `op`, got {'size': 3}."),
+    (toml_of(op_toml("CentreCrop", size=3)), "recipe: op 1: unknown op 'CentreCrop'. Did you mean CenterCrop?"),
+    (toml_of(op_toml("Posterize", bits=3)), "recipe: op 1: unknown op 'Posterize'. There are: CenterCrop, Norm"),
+    (
+        toml_of(op_toml("CenterCrop", size=3), op_toml("RandomHorizontalFlip", prob=1)),
+        "recipe: op 2 (RandomHorizontalFlip): unknown argument 'prob'. There are: p.",
+    ),
+    (toml_of(op_toml("CenterCrop", siez=3)), "op 1 (CenterCrop): unknown argument 'siez'. Did you mean 'size'?"),
+    (toml_of(op_toml("ToDtype", x=1)), "op 1 (ToDtype): unknown argument 'x'. There are: dtype, scale."),
+    (toml_of(op_toml("CenterCrop")), "recipe: op 1 (CenterCrop): size is missing. Add it."),
+    (toml_of(op_toml("CenterCrop", size=[3, 0])), "op 1 (CenterCrop): size.1: input should be greater than or"),
+    (toml_of(op_toml("Resize", size="224")), "op 1 (Resize): size: input should be a valid integer, got '224'."),
+    (toml_of(op_toml("Resize", size=True)), "op 1 (Resize): size: input should be a valid integer, got True."),
+    (toml_of(op_toml("Resize", size=9, max_size=9)), "op 1 (Resize): max_size must exceed size, got 9 for size 9"),
+    (toml_of(op_toml("Resize", size=[9, 9], max_size=12)), "op 1 (Resize): max_size needs a single number as size"),
+    (toml_of(op_toml("RandomHorizontalFlip", p=1.5)), "op 1 (RandomHorizontalFlip): p: input should be less than"),
+    (toml_of(op_toml("RandomResizedCrop", size=9, scale=[1, 0.5])), "op 1 (RandomResizedCrop): scale must be (low"),
+    (toml_of(op_toml("RandomResizedCrop", size=9, scale=[0, 0])), "scale must reach above 0, got (0.0, 0.0)"),
+    (toml_of(op_toml("RandomResizedCrop", size=9, ratio=[0, 1])), "op 1 (RandomResizedCrop): ratio must be (low"),
+    (toml_of(op_toml("RandomResizedCrop", size=9, interpolation="bicubic")), "interpolation: input should be 'bil"),
+    (toml_of(op_toml("RandomCrop", size=9, padding=[1, 2, 3])), "padding: must be one number, two or four, got (1"),
+    (toml_of(op_toml("RandomCrop", size=9, padding=-1)), "op 1 (RandomCrop): padding.0: input should be greater"),
+    (toml_of(op_toml("RandomCrop", size=9, fill=256)), "op 1 (RandomCrop): fill.0: input should be less than or"),
+    (toml_of(op_toml("RandomRotation", degrees=-5)), "op 1 (RandomRotation): degrees: a single number must be >="),
+    (toml_of(op_toml("RandomRotation", degrees=[5, 4])), "degrees must be (low, high) with -360 <= low <= high <="),
+    (toml_of(op_toml("RandomRotation", degrees=float("inf"))), "degrees.0: input should be a finite number"),
+    (toml_of(op_toml("RandomRotation", degrees=5, center=[float("nan")] * 2)), "center.0: input should be a finite"),
+    (toml_of(op_toml("RandomAffine", degrees=5, shear=[0, 90])), "op 1 (RandomAffine): shear must be (low, high)"),
+    (toml_of(op_toml("RandomAffine", degrees=5, shear=True)), "op 1 (RandomAffine): shear: input should be a valid"),
+    (toml_of(op_toml("RandomAffine", degrees=5, scale=[0, 1])), "op 1 (RandomAffine): scale must be (low, high)"),
+    (toml_of(op_toml("RandomAffine", degrees=5, translate=[0.1, 2])), "translate.1: input should be less than or"),
+    (toml_of(op_toml("Normalize", mean=[0.5], std=[0.0])), "op 1 (Normalize): every std must be > 0, got (0.0, 0."),
+    (toml_of(op_toml("Normalize", mean=[float("nan")], std=[0.5])), "mean.0: input should be a finite number, got"),
+    ("nmae = 'x'\n[[ops]]\nop = 'CenterCrop'\nsize = 3", "recipe: unknown argument 'nmae'. Did you mean 'name'?"),
+    ("name = 3\n[[ops]]\nop = 'CenterCrop'\nsize = 3", "recipe: name: input should be a valid string, got 3."),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), UNREADABLE, ids=[message for _, message in UNREADABLE])
+def test_what_can_not_be_read_is_refused(text, message):
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_toml(text)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+UNFITTING = [
+    (
+        toml_of(op_toml("Resize", size=[8, 9]), op_toml("CenterCrop", size=32)),
+        "recipe: op 2: CenterCrop: size 32 exceeds the incoming height of 8 px. Put a Resize before it or lower size",
+    ),
+    (
+        toml_of(op_toml("Resize", size=[33, 9]), op_toml("CenterCrop", size=32)),
+        "op 2: CenterCrop: size 32 exceeds the incoming width of 9 px.",
+    ),
+    (
+        toml_of(op_toml("Resize", size=[8, 9]), op_toml("RandomCrop", size=32, padding=2)),
+        "op 2: RandomCrop: size 32 exceeds the incoming height of 8 px with 4 px of padding. Put a Resize before it",
+    ),
+    (
+        toml_of(op_toml("CenterCrop", size=8), NORMALIZE, op_toml("RandomHorizontalFlip")),
+        "op 3 (RandomHorizontalFlip): works on uint8 pixels, but Normalize comes before it. Put RandomHorizontalFl",
+    ),
+    (toml_of(op_toml("CenterCrop", size=8), op_toml("ToDtype"), op_toml("ToDtype")), "op 3: ToDtype: the pixels"),
+    (toml_of(op_toml("CenterCrop", size=8), NORMALIZE, NORMALIZE), "op 3: Normalize: the pixels are normalised"),
+    (
+        toml_of(op_toml("Resize", size=8), NORMALIZE),
+        "recipe: the output is ? x ? x 3 float32, so images of different sizes could not be batched. Add a Resize",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), UNFITTING, ids=[message for _, message in UNFITTING])
+def test_ops_that_do_not_fit_are_refused(text, message):
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_toml(text)
+    assert message in str(caught.value)
+
+
+def test_a_crop_that_padding_makes_room_for_is_accepted():
+    text = toml_of(op_toml("Resize", size=[32, 32]), op_toml("RandomCrop", size=[36, 40], padding=[4, 2]))
+    assert Recipe.from_toml(text).output_shape == (3, 36, 40)
+
+
+def test_a_syntax_error_has_line_and_column():
+    with pytest.raises(RecipeError, match=r"^mine\.toml: not valid TOML: .*line 3, column 8"):
+        Recipe.from_toml('name = "x"\n[[ops]]\nsize = = 3\n', where="mine.toml")
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 5000, "x = " + "1" * 5000, "\ufeffname = 1", "x = \x00"])
+def test_hostile_toml_is_a_recipe_error(text):
+    with pytest.raises(RecipeError, match=r"^recipe: not valid TOML: "):
+        Recipe.from_toml(text)
+
+
+# Names and paths
+
+
+def test_a_misspelt_name_gets_the_nearest_one():
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load("imagenet-trian")
+    message = str(caught.value)
+    assert message.startswith(
+        "recipe: there is no recipe named 'imagenet-trian'. Did you mean 'imagenet-train'? Known: "
+    )
+    assert all(name in message for name in SHIPPED)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 5000, "nul\0", "line\nbreak", "/", "no-such.toml", "/root/x/y.toml"])
+def test_a_name_that_is_nothing_is_a_recipe_error_of_one_line(name):
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load(name)
+    assert str(caught.value).startswith("recipe: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_is_found_by_name_by_path_and_as_itself(tmp_path):
+    path = tmp_path / "my crop.toml"
+    path.write_text('[[ops]]\nop = "CenterCrop"\nsize = 9\n')
+    by_path = Recipe.load(path)
+    assert by_path.name == "my crop"
+    assert by_path == Recipe.load(str(path))
+    assert Recipe.load(by_path) is by_path
+    assert Recipe.load("imagenet-eval") == Recipe.load(list_recipes()["imagenet-eval"])
+
+
+def test_an_error_names_the_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(toml_of(op_toml("CenterCrop", size=0)))
+    with pytest.raises(RecipeError, match=re.escape(f"{path}: op 1 (CenterCrop): size.0: input")):
+        Recipe.load(path)
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match="it is not UTF-8 text"):
+        Recipe.load(path)
+
+
+# Whatever comes
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.dates()
+    | st.sampled_from(["bilinear", "nearest"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=5,
+)
+ARGUMENTS = st.sampled_from(sorted({field for model in OPS.values() for field in model.model_fields}))
+TABLES = st.dictionaries(ARGUMENTS | st.text(max_size=4), VALUES, max_size=5)
+
+
+@given(st.text())
+@settings(max_examples=60)
+def test_any_text_is_a_recipe_or_a_recipe_error(text):
+    try:
+        Recipe.from_toml(text)
+    except RecipeError as error:
+        assert str(error).startswith("recipe: ")
+
+
+@given(st.sampled_from(sorted(OPS)), TABLES)
+@settings(max_examples=150)
+def test_any_table_is_an_op_or_a_recipe_error(name, table):
+    try:
+        op = build_op({**table, "op": name}, "test: op 1")
+    except RecipeError as error:
+        assert str(error).startswith(f"test: op 1 ({name}): ")
+        assert "\n" not in str(error)
+        return
+    again = build_op({"op": op.op, **tomllib.loads(tomli_w.dumps(op.arguments()))}, "test")
+    assert again == op
+
+
+def without_none(value):
+    if isinstance(value, dict):
+        return {key: without_none(item) for key, item in value.items() if item is not None}
+    return [without_none(item) for item in value if item is not None] if isinstance(value, list) else value
+
+
+@given(st.dictionaries(st.sampled_from(["name", "ops", "description"]) | st.text(max_size=4), VALUES, max_size=4))
+@settings(max_examples=60)
+def test_any_toml_is_a_recipe_or_a_recipe_error(data):
+    text = tomli_w.dumps(without_none(data)).replace("1" + "0" * 400, "9" * 5000)
+    try:
+        Recipe.from_toml(text)
+    except RecipeError as error:
+        assert str(error).startswith("recipe: ")
