@@ -73,7 +73,7 @@ class Recipe(BaseModel):
             use = {"image": "dalipipe.DataLoader", "text": "dalipipe.text.TextAugment"}[self.kind]
             raise RecipeError(
                 f"recipe {self.name!r}: a recipe of {kind} ops is needed here, got one of {self.kind} ops. "
-                f"Choose an {kind} recipe, or give this one to {use}.".replace("an text", "a text")
+                f"Choose another, or give this one to {use}."
             )
 
     @classmethod
@@ -256,10 +256,10 @@ def build_op(entry: Any, where: str) -> Op:
     name = entry["op"]
     model = OPS.get(name) or TEXT_OPS.get(name)
     if model is None:
-        known = {**OPS, **TEXT_OPS}
-        close = difflib.get_close_matches(name, known, n=1)
+        close = difflib.get_close_matches(name, [*OPS, *TEXT_OPS], n=1)
         hint = f"Did you mean {close[0]}? " if close else ""
-        raise RecipeError(f"{where}: unknown op {name!r}. {hint}There are: {', '.join(sorted(known))}.")
+        known = f"{', '.join(sorted(OPS))}; for text {', '.join(sorted(TEXT_OPS))}"
+        raise RecipeError(f"{where}: unknown op {name!r}. {hint}There are: {known}.")
     try:
         return model(**entry)
     except ValidationError as error:

@@ -10,6 +10,7 @@ Boosting Performance on Text Classification Tasks" (EMNLP-IJCNLP 2019), and the 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -25,16 +26,9 @@ Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Span = Annotated[int, Field(ge=2, le=MAX_SPAN)]
 
 
-def _strings(value: Any) -> Any:
-    """Turn a TOML list into a tuple."""
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _span(value: Any) -> Any:
     """Turn a single length into (length, length)."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return (value, value)
-    return tuple(value) if isinstance(value, list) else value
+    return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _words_or_file(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
@@ -99,7 +93,7 @@ class _Amount(TextOp):
 class _Drawing(_Amount):
     """An op that takes words from a vocabulary."""
 
-    vocabulary: Annotated[str | tuple[str, ...], BeforeValidator(_strings)] = "dataset"
+    vocabulary: str | tuple[str, ...] = "dataset"
 
     @field_validator("vocabulary")
     @classmethod
@@ -113,8 +107,10 @@ class _Drawing(_Amount):
 
     def located(self, folder: Path) -> TextOp:
         """Return the op with the path of its vocabulary, where that file lies in `folder`."""
-        if isinstance(self.vocabulary, str) and (folder / self.vocabulary).is_file():
-            return self.model_copy(update={"vocabulary": str(folder / self.vocabulary)})
+        if isinstance(self.vocabulary, str):
+            with suppress(OSError):  # a name too long, a folder that can't be searched
+                if (folder / self.vocabulary).is_file():
+                    return self.model_copy(update={"vocabulary": str(folder / self.vocabulary)})
         return self
 
 
@@ -166,7 +162,7 @@ class RandomReplacement(_Drawing):
     """
 
     op: Literal["RandomReplacement"] = "RandomReplacement"
-    keep: Annotated[tuple[str, ...], BeforeValidator(_strings)] = ()
+    keep: tuple[str, ...] = ()
 
 
 class RandomSwap(_Amount):
@@ -268,7 +264,7 @@ def _build_inner(entry: Any, position: int) -> Any:
     if isinstance(entry, TextOp):
         return entry
     name = entry.get("op") if isinstance(entry, dict) else None
-    if name not in TEXT_OPS:
+    if not isinstance(name, str) or name not in TEXT_OPS:
         raise ValueError(f"op {position} must be one of {', '.join(TEXT_OPS)}, got {name!r}")
     try:
         return TEXT_OPS[name](**entry)

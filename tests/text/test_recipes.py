@@ -1,12 +1,16 @@
 import subprocess
 import sys
+import tomllib
 
 import pytest
+import tomli_w
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dalipipe.errors import RecipeError
 from dalipipe.ops.text import TEXT_OPS, Lowercase, OneOf, RandomDeletion, RandomInsertion, RandomReversal, RandomSwap
-from dalipipe.recipe import Recipe, list_recipes
+from dalipipe.recipe import Recipe, build_op, list_recipes
 from dalipipe.text import TextAugment
 from dalipipe.text.steps import BoundOp
 from dalipipe.text.vocabulary import read_lexicon
@@ -113,6 +117,26 @@ def test_bad_arguments_are_refused_in_one_line_that_names_the_op(lines, message)
     with pytest.raises(RecipeError, match=message) as caught:
         Recipe.from_toml(f"[[ops]]\n{lines}\n")
     assert "\n" not in str(caught.value)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(sorted(TEXT_OPS)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["op", "rate", "count"]), inner),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(sorted({name for model in TEXT_OPS.values() for name in model.model_fields} - {"op"}))
+
+
+@given(st.sampled_from(sorted(TEXT_OPS)), st.dictionaries(NAMES | st.text(max_size=3), VALUES, max_size=4))
+@settings(max_examples=200)
+def test_any_table_is_an_op_or_a_recipe_error(name, table):
+    try:
+        op = build_op({**table, "op": name}, "test: op 1")
+    except RecipeError as error:
+        assert str(error).startswith(f"test: op 1 ({name}): ")
+        assert "\n" not in str(error)
+        return
+    assert build_op({"op": op.op, **tomllib.loads(tomli_w.dumps(op.arguments()))}, "test") == op
 
 
 def test_bad_arguments_in_python_are_value_errors():
