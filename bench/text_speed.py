@@ -1,8 +1,8 @@
 """Sentences per second of dalipipe.text beside nlpaug, on the same operations, on one core.
 
-Both libraries run in this process, in turns: each repetition times every operation of both, one after the other, so
-that a disturbance of the machine strikes both. A figure is the median of the repetitions; the spread is the smallest and
-the largest. Random numbers are new in each repetition, as they are in a training.
+Both libraries run in this process, in turns batch by batch, so that a disturbance of the machine strikes both. A figure
+is the median of the repetitions, the spread the smallest and the largest; a ratio is that of one repetition. Random
+numbers are new in each, as they are in a training.
 
     swap, delete, replace   nlpaug's RandomWordAug; `replace` draws from the same list of words
     insert                  nlpaug's TfIdfAug(action="insert"), trained on the same sentences: its only insertion that
@@ -37,7 +37,7 @@ RATE = 0.1
 Run = Callable[[Any, int], Any]
 """Augments a sentence or a list of them, for an epoch."""
 
-BATCHES = {"batch of 1024": 1024, "batch of 32": 32, "one by one": 1}
+BATCHES = {"batches of 256": 256, "batches of 32": 32, "one by one": 1}
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")  # before numpy is imported
 
@@ -109,13 +109,23 @@ def nlpaug_ops(texts: list[str]) -> dict[str, Run]:
     return {**{name: call(augment.augment) for name, augment in augments.items()}, "text-eda": call(one_of_four)}
 
 
-def rate(run: Run, texts: list[str], size: int, epoch: int) -> float:
-    """Return sentences per second for one pass over the texts, in batches of `size` or, where that is 1, one by one."""
+def rates(runs: dict[str, Run], texts: list[str], size: int, epoch: int) -> dict[str, float]:
+    """Return each library's sentences per second for one pass over the texts, the libraries in turns batch by batch.
+
+    Args:
+        runs: What each library does.
+        texts: What it does that to.
+        size: Sentences in a batch; 1 for strings one by one.
+        epoch: Number of the pass.
+    """
     batches: list[Any] = [texts[start : start + size] for start in range(0, len(texts), size)] if size > 1 else texts
-    start = time.perf_counter()
+    seconds = dict.fromkeys(runs, 0.0)
     for batch in batches:
-        run(batch, epoch)
-    return len(texts) / (time.perf_counter() - start)
+        for library, run in runs.items():
+            start = time.perf_counter()
+            run(batch, epoch)
+            seconds[library] += time.perf_counter() - start
+    return {library: len(texts) / total for library, total in seconds.items()}
 
 
 def check(runs: dict[str, dict[str, Run]], texts: list[str]) -> None:
@@ -137,8 +147,8 @@ def measure(repetitions: int, count: int) -> dict[str, Any]:
     for repetition in range(repetitions):
         for batches, size in BATCHES.items():
             for name in runs["dalipipe"]:
-                for library, ops in runs.items():
-                    speed = rate(ops[name], texts, size, repetition + 1)
+                speeds = rates({library: ops[name] for library, ops in runs.items()}, texts, size, repetition + 1)
+                for library, speed in speeds.items():
                     found.setdefault(batches, {}).setdefault(name, {}).setdefault(library, []).append(round(speed, 1))
     return found
 

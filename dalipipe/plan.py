@@ -9,8 +9,9 @@ Source: Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +23,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _ROUNDS = 10
 _DIGIT = np.uint64(16)
-_FEW_SAMPLES, _FEW_BLOCKS = 8, 64  # beyond these, arrays pay
+_FEW_BLOCKS = 128  # beyond these, arrays pay
 
 ORDER_POSITION = 0xFFFF
 """The op position that stands for the order of an epoch: no recipe has so many ops."""
@@ -89,27 +90,28 @@ def uniforms(
     return np.multiply(drawn[:, columns], 2.0**-32, order="C")
 
 
-def _first_blocks(blocks: int, seed: int, epoch: int, position: int, index: int, occurrence: int) -> list[float]:
-    """Return the numbers of the first blocks of one sample: what `philox` gives, without the cost of starting arrays.
+def _philox_lanes(
+    c0: Sequence[int], c1: Sequence[int], c2: int, c3: Sequence[int], key: int
+) -> Iterator[tuple[int, ...]]:
+    """Return the four words of each block, as `philox` does, without the cost of starting arrays.
 
     Python's integers hold a lane of 64 bits for each block: one multiplication does them all, and none flows over,
     since a product of two words of 32 bits takes no more.
     """
-    ones, low, ramp, round_keys = _lanes(blocks, seed)
-    c0, c1, c2, c3 = index * ones, occurrence * ones, epoch * ones, (position << 16) * ones + ramp
+    lanes = struct.Struct(f"<{len(c0)}Q")
+    low, round_keys = _lane_constants(len(c0), key)
+    w0, w1, w2, w3 = (int.from_bytes(lanes.pack(*words), "little") for words in (c0, c1, [c2] * len(c0), c3))
     for k0, k1 in round_keys:
-        p0, p1 = _MULTIPLIER_0 * c0, _MULTIPLIER_1 * c2
-        c0, c1, c2, c3 = (p1 >> 32) & low ^ c1 ^ k0, p1 & low, (p0 >> 32) & low ^ c3 ^ k1, p0 & low
-    lanes = [struct.unpack(f"<{blocks}Q", word.to_bytes(8 * blocks, "little")) for word in (c0, c1, c2, c3)]
-    return [word * 2.0**-32 for block in zip(*lanes, strict=True) for word in block]
+        p0, p1 = _MULTIPLIER_0 * w0, _MULTIPLIER_1 * w2
+        w0, w1, w2, w3 = (p1 >> 32) & low ^ w1 ^ k0, p1 & low, (p0 >> 32) & low ^ w3 ^ k1, p0 & low
+    return zip(*(lanes.unpack(word.to_bytes(lanes.size, "little")) for word in (w0, w1, w2, w3)), strict=True)
 
 
 @lru_cache(maxsize=256)
-def _lanes(blocks: int, seed: int) -> tuple[int, int, int, list[tuple[int, int]]]:
-    """Return in so many lanes: ones, the mask of the lower word, the number of each lane, the key of each round."""
+def _lane_constants(blocks: int, key: int) -> tuple[int, list[tuple[int, int]]]:
+    """Return in so many lanes the mask of the lower word, and the key of each round."""
     ones = sum(1 << 64 * lane for lane in range(blocks))
-    ramp = sum(lane << 64 * lane for lane in range(blocks))
-    return ones, 0xFFFFFFFF * ones, ramp, [(int(k0) * ones, int(k1) * ones) for k0, k1 in _round_keys(seed)]
+    return 0xFFFFFFFF * ones, [(int(k0) * ones, int(k1) * ones) for k0, k1 in _round_keys(key)]
 
 
 def streams(
@@ -132,11 +134,13 @@ def streams(
         For each sample its numbers, float64 in [0, 1), multiples of 2**-32.
     """
     counts = [-(-length // 4) for length in lengths]
-    if len(counts) <= _FEW_SAMPLES and sum(counts) <= _FEW_BLOCKS:
-        return [
-            _first_blocks(count, seed, epoch, position, index, occurrence)[:length] if count else []
-            for length, count, index, occurrence in zip(lengths, counts, indices, occurrences, strict=True)
-        ]
+    if sum(counts) <= _FEW_BLOCKS:
+        c0 = [index for index, count in zip(indices, counts, strict=True) for _ in range(count)]
+        c1 = [occurrence for occurrence, count in zip(occurrences, counts, strict=True) for _ in range(count)]
+        c3 = [position << 16 | block for count in counts for block in range(count)]
+        flat = [word * 2.0**-32 for block in _philox_lanes(c0, c1, epoch, c3, seed) for word in block]
+        starts = accumulate((4 * count for count in counts), initial=0)
+        return [flat[start : start + length] for start, length in zip(starts, lengths, strict=False)]
     repeats = np.array(counts)
     ends = np.cumsum(repeats)
     block = (np.arange(ends[-1]) - np.repeat(ends - repeats, repeats)).astype(np.uint64)

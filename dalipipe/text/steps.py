@@ -175,6 +175,7 @@ class BoundOp:
 
     def __init__(self, op: ops.TextOp, lexicons: Lexicons) -> None:
         self._p = op.p
+        self._wanted: dict[int, int] = {}
         self._step: Step
         if isinstance(op, ops.OneOf):
             self._step = _OneOf([BoundOp(inner, lexicons) for inner in op.ops])
@@ -186,11 +187,14 @@ class BoundOp:
 
     def wants(self, words: int) -> int:
         """Return how many uniform numbers a sentence of so many words wants; 0 where the op leaves it as it is."""
-        wanted = self._step.wants(words)
-        return 1 + wanted if wanted else 0
+        found = self._wanted.get(words)
+        if found is None:
+            wanted = self._step.wants(words)
+            found = self._wanted[words] = 1 + wanted if wanted else 0
+        return found
 
     def act(self, sentence: Sentence, draws: list[float]) -> None:
         """Change the sentence as the numbers decide; there may be more of them than it wants."""
-        wanted = self._step.wants(len(sentence.words))
+        wanted = self.wants(len(sentence.words))
         if wanted and draws[0] < self._p:
-            self._step.act(sentence, draws[1 : 1 + wanted])
+            self._step.act(sentence, draws[1:wanted])
