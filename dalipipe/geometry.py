@@ -325,7 +325,7 @@ def resolve(table, uniforms, height, width, records):
 
 @njit(cache=True)
 def axis_support(index, box, out_size, antialias):
-    """Return (first, one past the last) input px that output px `index` of a bilinear resize depends on, along one axis.
+    """Return (first, one past the last) input px that output px `index` of a resize depends on, along one axis.
 
     Source: Pillow's precompute_coeffs with the triangle filter, which torch's antialiased interpolate follows.
     """
@@ -350,7 +350,7 @@ def _affine_reach(row, first_x, first_y, height, width):
         for x in (first_x + 0.5, first_x + width - 0.5):
             at = row[0] * x + row[1] * y + row[2] - 0.5
             low, high = min(low, at), max(high, at)
-    return int(math.floor(low)) - 1, int(math.floor(high)) + 2
+    return math.floor(low) - 1, math.floor(high) + 2
 
 
 @njit(cache=True)
@@ -379,7 +379,10 @@ def regions(records, out_height, out_width, needed):
             out_h, out_w, smooth = int(record[OUT_H]), int(record[OUT_W]), args[4] > 0
             last_y, last_x = top + height - 1, left + width - 1
             low_y, low_x = axis_support(top, args[2], out_h, smooth)[0], axis_support(left, args[3], out_w, smooth)[0]
-            high_y, high_x = axis_support(last_y, args[2], out_h, smooth)[1], axis_support(last_x, args[3], out_w, smooth)[1]
+            high_y, high_x = (
+                axis_support(last_y, args[2], out_h, smooth)[1],
+                axis_support(last_x, args[3], out_w, smooth)[1],
+            )
             top, height = int(args[0]) + low_y, int(high_y) - low_y
             left, width = int(args[1]) + low_x, int(high_x) - low_x
         elif record[DO] == Do.AFFINE.value:

@@ -13,6 +13,7 @@ from dalipipe.recipe import Recipe
 
 BACKENDS = {
     "dali-gpu": "DALI's operators on a GPU, JPEG decoding included",
+    "dali-cpu": "DALI decodes on the CPU, fused kernels do the rest",
     "dali-cpu-stock": "DALI's operators on the CPU",
     "torchvision": "the reference: Pillow and torchvision's kernels on tensors, in threads",
 }
@@ -47,7 +48,7 @@ def resolve_backend(name: str) -> str:
         BackendError: dali-gpu where no CUDA device works.
     """
     if name == "auto":
-        chosen = "dali-gpu" if cuda_works() else "dali-cpu-stock"
+        chosen = "dali-gpu" if cuda_works() else "dali-cpu"
         _say_once(f"backend auto: {chosen} ({BACKENDS[chosen]})")
         return chosen
     if name not in BACKENDS:
@@ -56,7 +57,7 @@ def resolve_backend(name: str) -> str:
         raise ConfigError(f"backend: unknown name {name!r}. {hint}There are: auto, {', '.join(BACKENDS)}.")
     if name == "dali-gpu" and not cuda_works():
         raise BackendError(
-            'dali-gpu: needs a CUDA device, and none works here. Use backend "dali-cpu-stock" or "auto".'
+            'dali-gpu: needs a CUDA device, and none works here. Use "dali-cpu", "dali-cpu-stock" or "auto".'
         )
     return name
 
@@ -77,6 +78,10 @@ def compile_recipe(job: Job, backend: str) -> Executor:
     from dalipipe.backends import dali
     from dalipipe.backends.dali_executor import DaliExecutor
 
+    if name == "dali-cpu":
+        from dalipipe.backends import dali_fused
+
+        return DaliExecutor(job, "cpu", dali_fused.build)
     dali.require_supported(job.recipe, name)
     return DaliExecutor(job, "gpu" if name == "dali-gpu" else "cpu", dali.build)
 

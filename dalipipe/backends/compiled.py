@@ -22,7 +22,7 @@ from nvidia.dali.plugin.numba import NumbaFunction, address_as_void_pointer
 from dalipipe.geometry import ARGUMENTS, RECORD, STATICS, resolve
 
 SETUP_SIGNATURE = nb.void(nb.uint64, nb.uint64, nb.int32, nb.uint64, nb.uint64, nb.int32, nb.int32)
-_ROW_BYTES = 8 * (ARGUMENTS + STATICS)
+ROW_BYTES = 8 * (ARGUMENTS + STATICS)
 RUN_SIGNATURE = nb.void(nb.uint64, nb.uint64, nb.uint64, nb.int32, nb.uint64, nb.uint64, nb.uint64, nb.int32)
 
 
@@ -87,25 +87,51 @@ def shape_of(shapes, tensor, sample, samples, ndim):
     return addresses(addresses(shapes, (tensor + 1) * samples)[tensor * samples + sample], ndim)
 
 
+@njit(cache=True)
+def floats(pointer, count):
+    """Return `count` float64 numbers that begin at an address."""
+    return carray(address_as_void_pointer(pointer), count, dtype=np.float64)
+
+
+@njit(cache=True)
+def table_of(pointer, byte_count):
+    """Return a Program's table (n, ARGUMENTS + STATICS) whose bytes begin at an address."""
+    return carray(address_as_void_pointer(pointer), (byte_count // ROW_BYTES, ARGUMENTS + STATICS), dtype=np.float64)
+
+
+@njit(cache=True)
+def set_records_shape(out_shapes, in_shapes, sample, samples):
+    """Write the shape of records (output 0), whose Program is input 0."""
+    records = shape_of(out_shapes, 0, sample, samples, 2)
+    records[0] = max(1, shape_of(in_shapes, 0, sample, samples, 1)[0] // ROW_BYTES)
+    records[1] = RECORD
+
+
+@njit(cache=True)
+def resolve_sample(outs, ins, in_shapes):
+    """Resolve one sample from inputs 0 to 2 (table, uniforms, shape) into outputs 0 and 1 (records, status).
+
+    Returns the records and the height and width of the image.
+    """
+    table = table_of(ins[0], shape_of(in_shapes, 0, 0, 1, 1)[0])
+    uniforms = floats(ins[1], shape_of(in_shapes, 1, 0, 1, 1)[0])
+    size = addresses(ins[2], 2)
+    records = carray(address_as_void_pointer(outs[0]), (len(table), RECORD), dtype=np.float64)
+    status = carray(address_as_void_pointer(outs[1]), 1, dtype=np.int32)
+    status[0] = resolve(table, uniforms, size[0], size[1], records)
+    return records, size[0], size[1]
+
+
 @cfunc(SETUP_SIGNATURE, cache=True)
 def _resolve_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins, samples):
     for sample in range(samples):
-        records = shape_of(out_shapes, 0, sample, samples, 2)
-        records[0] = max(1, shape_of(in_shapes, 0, sample, samples, 1)[0] // _ROW_BYTES)
-        records[1] = RECORD
+        set_records_shape(out_shapes, in_shapes, sample, samples)
         shape_of(out_shapes, 1, sample, samples, 1)[0] = 1
 
 
 @cfunc(RUN_SIGNATURE, cache=True)
 def _resolve_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
-    steps = shape_of(in_shapes, 0, 0, 1, 1)[0] // _ROW_BYTES
-    out, into = addresses(outs, 2), addresses(ins, 3)
-    table = carray(address_as_void_pointer(into[0]), (steps, ARGUMENTS + STATICS), dtype=np.float64)
-    uniforms = carray(address_as_void_pointer(into[1]), shape_of(in_shapes, 1, 0, 1, 1)[0], dtype=np.float64)
-    size = addresses(into[2], 3)
-    records = carray(address_as_void_pointer(out[0]), (max(1, steps), RECORD), dtype=np.float64)
-    status = carray(address_as_void_pointer(out[1]), 1, dtype=np.int32)
-    status[0] = resolve(table, uniforms, size[0], size[1], records)
+    resolve_sample(addresses(outs, 2), addresses(ins, 3), in_shapes)
 
 
 RESOLVE = Compiled(

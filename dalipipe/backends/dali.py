@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
@@ -146,16 +147,19 @@ def resolve_node(program: Program, uniforms: DataNode, shape: DataNode) -> tuple
         uniforms: (max(1, total),) float64.
         shape: (3,) int64: height, width, channels of the image as decoded.
     """
-    # As bytes: DALI's constants can't be float64.
-    table = types.Constant(program.table.view(np.uint8).ravel(), dtype=types.UINT8, device="cpu")
-    records, status = operator(RESOLVE, table, uniforms, shape)
+    records, status = operator(RESOLVE, bytes_constant(program.table), uniforms, shape)
     return records, status
+
+
+def bytes_constant(numbers: NDArray[Any]) -> DataNode:
+    """Return an array as a constant of bytes on the CPU: DALI's own constants can't be float64."""
+    return types.Constant(np.ascontiguousarray(numbers).view(np.uint8).ravel(), dtype=types.UINT8, device="cpu")
 
 
 def load(item: DataNode, kind: str) -> tuple[DataNode, DataNode]:
     """Return the encoded bytes (or the pixels) of an item and its (H, W, C) as int64, both on the CPU."""
     if kind == "pixels":
-        return item, fn.cast(fn.shapes(item), dtype=types.INT64)
+        return item, item.shape(dtype=types.INT64)
     encoded = fn.io.file.read(item) if kind == "path" else item
     return encoded, fn.peek_image_shape(encoded)
 

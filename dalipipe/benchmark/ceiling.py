@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,7 +52,9 @@ class DecodeOnly:
             yield images, labels
 
 
-def _build(job: Job, feed: Any) -> Pipeline:
+def _build(job: Job, feed: Callable[[], tuple[Any, Any, Any]]) -> Pipeline:
+    """Return a pipeline with outputs images (HWC uint8, each its own size) and labels."""
+    windowed = bool(job.recipe.ops) and isinstance(job.recipe.ops[0], ops.RandomResizedCrop)
     pipeline = Pipeline(
         batch_size=job.batch_size,
         num_threads=job.num_threads,
@@ -61,14 +63,18 @@ def _build(job: Job, feed: Any) -> Pipeline:
         exec_dynamic=True,
     )
     with pipeline:
-        item, uniforms, label = fn.external_source(
-            source=feed, num_outputs=3, dtype=[types.UINT8, types.FLOAT64, types.INT64], ndim=[1, 1, 0]
-        )
-        encoded, shape = dali.load(item, "path")
-        window = None
-        if job.recipe.ops and isinstance(job.recipe.ops[0], ops.RandomResizedCrop):
+        if windowed:
+            item, uniforms, label = fn.external_source(
+                source=feed, num_outputs=3, dtype=[types.UINT8, types.FLOAT64, types.INT64], ndim=[1, 1, 0]
+            )
+            encoded, shape = dali.load(item, "path")
             records, _ = dali.resolve_node(job.program, uniforms, shape)
             box = fn.cast(records[0, ARGS : ARGS + 4], dtype=types.INT32)
-            window = {"start": box[0:2], "shape": box[2:4]}
-        pipeline.set_outputs(dali.decode(encoded, "path", "cpu", window), label)
+            images = dali.decode(encoded, "path", "cpu", {"start": box[0:2], "shape": box[2:4]})
+        else:  # DALI warns of an output that nobody uses
+            item, label = fn.external_source(
+                source=lambda: feed()[::2], num_outputs=2, dtype=[types.UINT8, types.INT64], ndim=[1, 0]
+            )
+            images = dali.decode(dali.load(item, "path")[0], "path", "cpu")
+        pipeline.set_outputs(images, label)
     return pipeline

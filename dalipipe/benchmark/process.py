@@ -73,7 +73,9 @@ class SubjectProcess:
         except BrokenPipeError as error:
             raise self._died() from error
         # Watching costs time on the same CPUs, so it is done in passes that do not count.
-        while watch_memory and not select.select([self._process.stdout], [], [], _MEMORY_INTERVAL_S)[0]:
+        answered = not watch_memory
+        while not answered:
+            answered = bool(select.select([self._process.stdout], [], [], _MEMORY_INTERVAL_S)[0])
             self.peak_memory_mb = max(self.peak_memory_mb, tree_memory_mb(self._process.pid))
         line = self._process.stdout.readline()
         if not line:

@@ -101,12 +101,14 @@ def nearest(name: str, known: tuple[str, ...]) -> str:
     return f"{hint}There are: {', '.join(known)}."
 
 
-_RULES: Final = {
+_RANGES: Final = {
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
     "finite_number": "must be a finite number",
+}
+_KINDS: Final = {
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -125,8 +127,9 @@ def _first_problem(error: ValidationError) -> str:
     context = problem.get("ctx", {})
     if problem["type"] == "value_error":
         return f"{option}: {context['error']}"
-    rule = _RULES.get(problem["type"], problem["msg"])
+    rule = {**_RANGES, **_KINDS}.get(problem["type"], problem["msg"])
     rule = rule.format(**{key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()})
     default = TrainConfig.model_fields[name].default
     advice = "Leave it out for the default" if default in (None, PydanticUndefined) else f"The default is {default}"
-    return f"{option}: {rule}, got {problem['input']!r}. {advice}."
+    got = problem["input"] if problem["type"] in _RANGES else repr(problem["input"])
+    return f"{option}: {rule}, got {got}. {advice}."

@@ -175,7 +175,8 @@ def test_images_that_the_network_cannot_take_are_refused_before_there_are_any(na
 
 
 @pytest.mark.parametrize(
-    ("name", "side_px", "training"), [("resnet18", 32, False), ("resnet18", 33, True), ("vgg11", 32, True)]
+    ("name", "side_px", "training"),
+    [("resnet18", 32, False), ("resnet18", 33, True), ("vgg11", 32, True), *((name, 65, True) for name in MODELS)],
 )
 def test_images_that_it_can_take_pass(name, side_px, training):
     assert check_images(name, 1, (3, side_px, side_px), training=training) is None

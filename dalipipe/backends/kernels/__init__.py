@@ -1,0 +1,19 @@
+"""The fast CPU path: a chain of steps on one image, as a small interpreter over pixel kernels.
+
+`run_steps` walks through a sample's records (dalipipe.geometry). Steps that only rename coordinates (flips, crops
+inside the image, resizes to the same size) cost nothing: they change a *view*. Steps that compute pixels (resize,
+affine map, crop with padding) work row by row: a row of whole levels, four floats a pixel, is made and then emitted,
+into a scratch image for the next step or, after the last such step, straight into the output: flipped, normalised and
+in the output's layout and type.
+
+Only the region that later steps look at is computed (`geometry.regions`), and each pixel is computed from its absolute
+coordinates, so that its value does not depend on the region. Loops over pixels have no branch that depends on data;
+where a tap falls outside the image its weight becomes zero.
+
+A view is a tuple of whole numbers (see the constants below): where the pixels of a region lie in memory, which region
+of the logical image that is, and whether it lies there mirrored. Scratch images hold four bytes a pixel.
+"""
+
+from dalipipe.backends.kernels.steps import run_steps
+
+__all__ = ["run_steps"]

@@ -1,0 +1,170 @@
+"""Affine maps: places and weights of a row's taps first, in vectorised loops, then the taps themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from dalipipe.backends.kernels.views import (
+    BASE,
+    HEIGHT,
+    LEFT,
+    MIRROR_X,
+    MIRROR_Y,
+    PIXEL,
+    ROW,
+    SLACK,
+    TOP,
+    WIDTH,
+    canvas,
+    emit,
+    view_of,
+)
+from dalipipe.backends.simd import fma4, load4, load4_bytes, round4, splat4, store4, zero4
+from dalipipe.geometry import ARGS, BILINEAR, IN_H, IN_W
+
+
+@njit(cache=True)
+def _loadable(view, pixels):
+    """Return a view and pixels that may be loaded four bytes a pixel: a scratch copy where there is no slack."""
+    if view[PIXEL] == 4:
+        return view, pixels
+    height, width = view[HEIGHT], view[WIDTH]
+    scratch = np.empty(4 * height * width + SLACK, np.uint8)
+    for y in range(height):
+        begin = view[BASE] + y * view[ROW]
+        source, target = pixels[begin : begin + 3 * width], scratch[4 * y * width : 4 * (y + 1) * width]
+        for x in range(width):
+            target[4 * x] = source[3 * x]
+            target[4 * x + 1] = source[3 * x + 1]
+            target[4 * x + 2] = source[3 * x + 2]
+    return (0, 4 * width, 4, view[TOP], view[LEFT], height, width, view[MIRROR_X], view[MIRROR_Y]), scratch
+
+
+@njit(cache=True)
+def _matrix_in_memory(record, view):
+    """Return the record's matrix, and the region's (top, left), for the view as it lies in memory, mirrored or not."""
+    m = record[ARGS : ARGS + 6].copy()
+    top, left = view[TOP], view[LEFT]
+    if view[MIRROR_X]:
+        m[0], m[1], m[2] = -m[0], -m[1], record[IN_W] - m[2]
+        left = int(record[IN_W]) - left - view[WIDTH]
+    if view[MIRROR_Y]:
+        m[3], m[4], m[5] = -m[3], -m[4], record[IN_H] - m[5]
+        top = int(record[IN_H]) - top - view[HEIGHT]
+    return m, top, left
+
+
+@njit(cache=True)
+def _place_bilinear(row_m, column_m, first_x, y_out, bounds, size, stride, at, right, down, weights):
+    """Write where each pixel of a row of an affine map takes its four taps, and their weights.
+
+    Args:
+        row_m: The matrix row that gives x.
+        column_m: The matrix row that gives y.
+        first_x: First output column.
+        y_out: Output row, at its centre.
+        bounds: (top, left, bottom, right) of the px that are in memory, the last ones included.
+        size: (height, width) of the whole image.
+        stride: Bytes a row in memory.
+        at: (count,) int32, written: offset of the upper left tap.
+        right: (count,) int32, written: bytes from there to the tap on the right.
+        down: (count,) int32, written: bytes from there to the tap below.
+        weights: (5, count) float32, written: of the four taps, zero outside the image, and their sum.
+    """
+    top, left, bottom, right_edge = bounds
+    base_x, base_y = row_m[1] * y_out + row_m[2] - 0.5, column_m[1] * y_out + column_m[2] - 0.5
+    step_x, step_y = row_m[0], column_m[0]
+    w00, w01, w10, w11, mask = weights[0], weights[1], weights[2], weights[3], weights[4]
+    height, width = np.int32(size[0]), np.int32(size[1])
+    for i in range(len(at)):
+        x_out = np.float64(first_x + i) + 0.5
+        x, y = step_x * x_out + base_x, step_y * x_out + base_y
+        floor_x, floor_y = np.floor(x), np.floor(y)
+        x0, y0 = np.int32(floor_x), np.int32(floor_y)
+        share_x, share_y = np.float32(x - floor_x), np.float32(y - floor_y)
+        one, nought = np.float32(1.0), np.float32(0.0)
+        a0 = one - share_x if (x0 >= 0) & (x0 < width) else nought
+        a1 = share_x if (x0 >= -1) & (x0 < width - 1) else nought
+        b0 = one - share_y if (y0 >= 0) & (y0 < height) else nought
+        b1 = share_y if (y0 >= -1) & (y0 < height - 1) else nought
+        w00[i], w01[i], w10[i], w11[i], mask[i] = a0 * b0, a1 * b0, a0 * b1, a1 * b1, (a0 + a1) * (b0 + b1)
+        left0, left1 = min(max(x0, left), right_edge), min(max(x0 + 1, left), right_edge)
+        top0, top1 = min(max(y0, top), bottom), min(max(y0 + 1, top), bottom)
+        at[i] = (top0 - top) * stride + 4 * (left0 - left)
+        right[i], down[i] = 4 * (left1 - left0), (top1 - top0) * stride
+
+
+@njit(cache=True)
+def _take_bilinear(row, mirror, pixels, at, right, down, weights, fill):
+    """Write a row of pixels of whole levels, each the weighted sum of four taps; taps outside count as zero.
+
+    Source: torch.nn.functional.grid_sample (zeros) under torchvision's _apply_grid_transform, which multiplies by the
+    mask of the inside once more before it adds the fill.
+    """
+    w00, w01, w10, w11, mask = weights[0], weights[1], weights[2], weights[3], weights[4]
+    count = len(at)
+    position, step = (4 * (count - 1), -4) if mirror else (0, 4)
+    minus = splat4(np.float32(-1.0))
+    for i in range(count):
+        upper = at[i]
+        lower = upper + down[i]
+        total = fma4(load4_bytes(pixels, upper), splat4(w00[i]), zero4())
+        total = fma4(load4_bytes(pixels, upper + right[i]), splat4(w01[i]), total)
+        total = fma4(load4_bytes(pixels, lower), splat4(w10[i]), total)
+        total = fma4(load4_bytes(pixels, lower + right[i]), splat4(w11[i]), total)
+        store4(row, position, round4(fma4(splat4(mask[i]), fma4(minus, fill, total), fill)))
+        position += step
+
+
+@njit(cache=True)
+def _place_nearest(row_m, column_m, first_x, y_out, bounds, size, stride, at, mask):
+    """Write where each pixel of a row of an affine map lies in memory, and 1.0 where that is inside the image."""
+    top, left, bottom, right_edge = bounds
+    base_x, base_y = row_m[1] * y_out + row_m[2] - 0.5, column_m[1] * y_out + column_m[2] - 0.5
+    for i in range(len(at)):
+        x_out = np.float64(first_x + i) + 0.5
+        x, y = np.int32(np.rint(row_m[0] * x_out + base_x)), np.int32(np.rint(column_m[0] * x_out + base_y))
+        inside = (x >= 0) & (x < size[1]) & (y >= 0) & (y < size[0])
+        mask[i] = np.float32(1.0) if inside else np.float32(0.0)
+        at[i] = (min(max(y, top), bottom) - top) * stride + 4 * (min(max(x, left), right_edge) - left)
+
+
+@njit(cache=True)
+def _take_nearest(row, mirror, pixels, at, mask, fill):
+    """Write a row of pixels: the one at each place, or the fill."""
+    count = len(at)
+    position, step = (4 * (count - 1), -4) if mirror else (0, 4)
+    minus = splat4(np.float32(-1.0))
+    for i in range(count):
+        value = load4_bytes(pixels, at[i])
+        store4(row, position, fma4(splat4(mask[i]), fma4(minus, fill, value), fill))
+        position += step
+
+
+@njit(cache=True)
+def affine(record, view, pixels, region, final, finish, out, plan):
+    """Map the region of an AFFINE record; return its view and pixels, never mirrored."""
+    view, pixels = _loadable(view, pixels)
+    m, top, left = _matrix_in_memory(record, view)
+    bounds = (np.int32(top), np.int32(left), np.int32(top + view[HEIGHT] - 1), np.int32(left + view[WIDTH] - 1))
+    size = (np.int32(record[IN_H]), np.int32(record[IN_W]))
+    first_y, first_x, rows, columns = region
+    made = view_of(region, 0, 0)
+    row, scratch, mirror, plan = canvas(region, final, made, plan)
+    levels = np.zeros(SLACK, np.float32)
+    levels[0], levels[1], levels[2] = record[ARGS + 7], record[ARGS + 8], record[ARGS + 9]
+    fill = load4(levels, 0)
+    at, right, down = np.empty(columns, np.int32), np.empty(columns, np.int32), np.empty(columns, np.int32)
+    weights = np.empty((5, columns), np.float32)
+    stride, memory = np.int32(view[ROW]), pixels[view[BASE] :]
+    for y in range(rows):
+        y_out = first_y + y + 0.5
+        if record[ARGS + 6] == BILINEAR:
+            _place_bilinear(m[:3], m[3:], first_x, y_out, bounds, size, stride, at, right, down, weights)
+            _take_bilinear(row, mirror, memory, at, right, down, weights, fill)
+        else:
+            _place_nearest(m[:3], m[3:], first_x, y_out, bounds, size, stride, at, weights[4])
+            _take_nearest(row, mirror, memory, at, weights[4], fill)
+        emit(row, y, scratch, finish, out, plan)
+    return made, scratch

@@ -1,0 +1,180 @@
+"""Bilinear resizing: the vertical pass over whole rows of bytes, the horizontal one over pixels in registers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from dalipipe.backends.kernels.views import (
+    BASE,
+    HEIGHT,
+    LEFT,
+    MIRROR_X,
+    MIRROR_Y,
+    PIXEL,
+    ROW,
+    SLACK,
+    TOP,
+    WIDTH,
+    canvas,
+    emit,
+    view_of,
+)
+from dalipipe.backends.simd import fma4, load4, round4, splat4, store4, zero4
+from dalipipe.geometry import ARGS, OUT_H, OUT_W, axis_support
+
+
+@njit(cache=True)
+def _triangle_weights(box, out_size, antialias, first, counts, starts, weights):
+    """Write the taps of the outputs from `first` on along one axis; return the room for taps that each output has.
+
+    Args:
+        box: Length of the axis before, px.
+        out_size: Length of the axis after, px.
+        antialias: Widen the filter when shrinking.
+        first: First output.
+        counts: (count,) int64, written: number of taps.
+        starts: (count,) int64, written: first tap, in px from the box's edge.
+        weights: (count * taps,) float32, written: weights that sum to 1, zeros behind them.
+
+    Source: Pillow's precompute_coeffs with the triangle filter, which torch's antialiased interpolate follows.
+    """
+    scale = box / out_size
+    stretch = max(scale, 1.0) if antialias else 1.0
+    taps = math.ceil(stretch) * 2 + 1
+    for i in range(len(counts)):
+        low, high = axis_support(first + i, box, out_size, antialias)
+        center = scale * (first + i + 0.5)
+        total = 0.0
+        for tap in range(high - low):
+            distance = abs((low + tap + 0.5 - center) / stretch)
+            weight = max(0.0, 1.0 - distance)
+            weights[i * taps + tap] = weight
+            total += weight
+        for tap in range(high - low):
+            weights[i * taps + tap] /= total
+        for tap in range(high - low, taps):
+            weights[i * taps + tap] = 0.0
+        starts[i], counts[i] = low, high - low
+    return taps
+
+
+@njit(cache=True, fastmath={"contract"})
+def _add_rows(acc, a, b, c, d, wa, wb, wc, wd):
+    """Add four weighted rows of levels to float32 sums."""
+    for x in range(len(acc)):
+        acc[x] += wa * np.float32(a[x]) + wb * np.float32(b[x]) + wc * np.float32(c[x]) + wd * np.float32(d[x])
+
+
+@njit(cache=True, fastmath={"contract"})
+def _set_rows(acc, a, b, c, d, wa, wb, wc, wd):
+    """Set float32 sums to four weighted rows of levels."""
+    for x in range(len(acc)):
+        acc[x] = wa * np.float32(a[x]) + wb * np.float32(b[x]) + wc * np.float32(c[x]) + wd * np.float32(d[x])
+
+
+@njit(cache=True, fastmath={"contract"})
+def _set_two_rows(acc, a, b, wa, wb):
+    """Set float32 sums to two weighted rows of levels."""
+    for x in range(len(acc)):
+        acc[x] = wa * np.float32(a[x]) + wb * np.float32(b[x])
+
+
+@njit(cache=True, fastmath={"contract"})
+def _set_three_rows(acc, a, b, c, wa, wb, wc):
+    """Set float32 sums to three weighted rows of levels."""
+    for x in range(len(acc)):
+        acc[x] = wa * np.float32(a[x]) + wb * np.float32(b[x]) + wc * np.float32(c[x])
+
+
+@njit(cache=True)
+def _blend_rows(acc, pixels, base, stride, weights, used):
+    """Set `acc` to the weighted sum of `used` rows of bytes, `stride` apart, the first at `base`."""
+    n = len(acc)
+    at = base
+    if used <= 2:
+        second = at + stride if used == 2 else at
+        wb = weights[1] if used == 2 else np.float32(0.0)
+        _set_two_rows(acc, pixels[at : at + n], pixels[second : second + n], weights[0], wb)
+        return
+    if used == 3:
+        b, c = at + stride, at + 2 * stride
+        _set_three_rows(
+            acc, pixels[at : at + n], pixels[b : b + n], pixels[c : c + n], weights[0], weights[1], weights[2]
+        )
+        return
+    for group in range(0, used, 4):
+        # Behind the last row, the last row again with weight zero.
+        a = base + group * stride
+        b = base + min(group + 1, used - 1) * stride
+        c = base + min(group + 2, used - 1) * stride
+        d = base + min(group + 3, used - 1) * stride
+        wb = weights[group + 1] if group + 1 < used else np.float32(0.0)
+        wc = weights[group + 2] if group + 2 < used else np.float32(0.0)
+        wd = weights[group + 3] if group + 3 < used else np.float32(0.0)
+        rows = pixels[a : a + n], pixels[b : b + n], pixels[c : c + n], pixels[d : d + n]
+        if group == 0:
+            _set_rows(acc, rows[0], rows[1], rows[2], rows[3], weights[group], wb, wc, wd)
+        else:
+            _add_rows(acc, rows[0], rows[1], rows[2], rows[3], weights[group], wb, wc, wd)
+
+
+@njit(cache=True)
+def _blend_columns(row, mirror, acc, pixel, starts, weights, room, used):
+    """Write a row of pixels of whole levels, each the weighted sum of `used` neighbours in `acc`.
+
+    The weights are >= 0 and sum to 1, so a rounded sum is a level without clamping. `mirror` writes from right to left.
+    """
+    count = len(starts)
+    at, step = (4 * (count - 1), -4) if mirror else (0, 4)
+    for x in range(count):
+        total = zero4()
+        begin, w = pixel * starts[x], x * room
+        for tap in range(used):
+            total = fma4(load4(acc, begin + pixel * tap), splat4(weights[w + tap]), total)
+        store4(row, at, round4(total))
+        at += step
+
+
+@njit(cache=True)
+def resize(record, view, pixels, region, final, finish, out, plan):
+    """Resize the box of a CROP_RESIZE record; return the view and the pixels of the region.
+
+    A mirrored view stays mirrored: the box and the region are mirrored instead.
+    """
+    box_top, box_left, box_h, box_w = (
+        int(record[ARGS]),
+        int(record[ARGS + 1]),
+        int(record[ARGS + 2]),
+        int(record[ARGS + 3]),
+    )
+    antialias = record[ARGS + 4] > 0
+    out_h, out_w = int(record[OUT_H]), int(record[OUT_W])
+    first_y, first_x, rows, columns = region
+    y0, x0 = box_top - view[TOP], box_left - view[LEFT]
+    if view[MIRROR_Y]:
+        y0, first_y = view[HEIGHT] - y0 - box_h, out_h - first_y - rows
+    if view[MIRROR_X]:
+        x0, first_x = view[WIDTH] - x0 - box_w, out_w - first_x - columns
+    starts_y, counts_y = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    starts_x, counts_x = np.empty(columns, np.int64), np.empty(columns, np.int64)
+    weights_y = np.empty(rows * (2 * (box_h // out_h + 1) + 1), np.float32)
+    weights_x = np.empty(columns * (2 * (box_w // out_w + 1) + 1), np.float32)
+    taps_y = _triangle_weights(box_h, out_h, antialias, first_y, counts_y, starts_y, weights_y)
+    taps_x = _triangle_weights(box_w, out_w, antialias, first_x, counts_x, starts_x, weights_x)
+    pixel, stride = view[PIXEL], view[ROW]
+    low_x = starts_x[0]
+    span = (starts_x[columns - 1] + counts_x[columns - 1] - low_x) * pixel
+    acc = np.zeros(span + pixel * taps_x + SLACK, np.float32)
+    row, scratch, mirror, plan = canvas(region, final, view, plan)
+    used_x = counts_x.max()
+    starts_x -= low_x
+    left = view[BASE] + (x0 + low_x) * pixel
+    for y in range(rows):
+        weights = weights_y[y * taps_y : y * taps_y + taps_y]
+        _blend_rows(acc[:span], pixels, left + (y0 + starts_y[y]) * stride, stride, weights, counts_y[y])
+        _blend_columns(row, mirror, acc, pixel, starts_x, weights_x, taps_x, used_x)
+        emit(row, y, scratch, finish, out, plan)
+    return view_of(region, view[MIRROR_X], view[MIRROR_Y]), scratch

@@ -1,0 +1,196 @@
+"""`dalipipe bench`: loaders measured beside each other; a table out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from dalipipe.cli.console import printable, results
+
+if TYPE_CHECKING:
+    from dalipipe.benchmark.report import Measured, Report
+
+_WIDTH = 100
+_NOISY = 0.15
+_CEILING = "decode-only"
+_ADVICE = "Compare the ratios: they were taken round by round, so what slows the machine slows all alike."
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("bench")(bench)
+
+
+def bench(
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATA",
+            help="Folder that holds a folder of images per class, or train that holds those. "
+            "Default: generated demonstration pictures.",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="Augmentation: a name or a TOML file.", metavar="RECIPE")
+    ] = "imagenet-train",
+    backends: Annotated[
+        str, typer.Option("--backends", help="What to measure, with commas between.", metavar="A,B,...")
+    ] = "all that run here",
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images per batch.", metavar="N")] = 64,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            help="Threads of each loader; worker processes of torchvision-pil and -tensor. Default: one per core.",
+            metavar="N",
+            show_default=False,
+        ),
+    ] = None,
+    repetitions: Annotated[int, typer.Option("--repetitions", help="Timed stretches of each.", metavar="N")] = 5,
+    seconds: Annotated[float, typer.Option("--seconds", help="Shortest duration of a stretch.", metavar="S")] = 3.0,
+    images: Annotated[
+        int, typer.Option("--images", help="Most different images used; drawn at random from DATA.", metavar="N")
+    ] = 1000,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write everything measured to this file.", metavar="FILE")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw a chart: .png, .svg or .pdf; needs matplotlib.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Measure images/s of the loader's backends and of what people use instead."""
+    # torch takes seconds to import, which --help should not
+    from dalipipe.benchmark import files
+    from dalipipe.benchmark.measure import Settings, measure
+    from dalipipe.loader import available_threads
+
+    settings = Settings(
+        data=data,
+        recipe=recipe,
+        backends=() if backends == "all that run here" else tuple(backends.replace(" ", "").strip(",").split(",")),
+        batch_size=batch_size,
+        threads=available_threads() if threads is None else threads,
+        repetitions=repetitions,
+        seconds=seconds,
+        images=images,
+    )
+    if json is not None:
+        files.require_place("--json", json)
+    if plot is not None:
+        files.require_plot("--plot", plot)
+    console = results()
+    if data is None:
+        console.print("No DATA given: measuring on generated demonstration pictures.", markup=False)
+    with _Bar() as bar:
+        report = measure(settings, bar.show)
+    show(report, console)
+    if json is not None:
+        files.write_json(report, json)
+        console.print(f"Everything measured is in {printable(json)}.", markup=False)
+    if plot is not None:
+        files.write_plot(report, plot)
+        console.print(f"The chart is in {printable(plot)}.", markup=False)
+
+
+class _Bar:
+    """The progress of the benchmark, on standard error where that is a terminal."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task("starting", total=None)
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._bar.stop()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        self._bar.update(self._task, description=what, completed=done, total=total)
+
+
+def show(report: Report, console: Console) -> None:
+    """Print a report: what was measured, the table, and how far to trust it."""
+    if not console.is_terminal:
+        console.width = _WIDTH
+    for line in _head(report):
+        console.print(line, markup=False)
+    console.print(_table(report))
+    for line in _foot(report):
+        console.print(line, markup=False)
+
+
+def _head(report: Report) -> list[str]:
+    settings, machine, versions = report.settings, report.environment, report.environment["versions"]
+    names = {"torch": "torch", "torchvision": "torchvision", "nvidia-dali-cuda120": "DALI", "pillow": "Pillow"}
+    libraries = ", ".join(f"{shown} {versions[key]}" for key, shown in names.items() if key in versions)
+    return [
+        "",
+        f"data     {printable(report.data['root'])}: {report.data['images']} images used, "
+        f"{report.data['mean_kb']:.0f} KB on average, from memory",
+        f"recipe   {settings['recipe']}, batches of {settings['batch_size']}, {settings['threads']} threads or workers",
+        f"machine  {machine['cpu']}, {machine['cpus']} CPUs; {machine['gpu'] or 'no GPU used'}",
+        f"with     dalipipe {versions['dalipipe']}, {libraries}, Python {versions['python']}",
+        f"timed    {settings['repetitions']} stretches each of {settings['seconds']:g} s or more, in turns",
+        "",
+    ]
+
+
+def _table(report: Report) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("backend", no_wrap=True)
+    for title in ("img/s", "min to max", "x torchvision-pil", "CPU s per\n1,000 img", "first\nbatch s", "peak\nMB"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for one in sorted(report.ranking, key=lambda one: one.name == _CEILING):
+        table.add_row(one.name, *_cells(report, one))
+    for one in report.refused:
+        table.add_row(one.name, Text("not ranked", style="bold"))
+    return table
+
+
+def _cells(report: Report, one: Measured) -> list[str]:
+    speed, ratio = one.img_per_s, report.ratio(one)
+    return [
+        f"{speed.median:,.0f}",
+        f"{speed.low:,.0f} to {speed.high:,.0f}",
+        "" if ratio is None else f"{ratio.median:.2f}",
+        f"{one.cpu_s_per_1000.median:.2f}",
+        f"{one.first_batch_s.median:.2f}",
+        f"{one.peak_memory_mb:,.0f}",
+    ]
+
+
+def _foot(report: Report) -> list[str]:
+    lines = [""]
+    for one in report.refused:
+        because = one.agreement.because if one.agreement else ""
+        lines.append(f"{one.name} is not ranked: beside the reference, {because}.")
+    if any(one.name == _CEILING for one in report.ranking):
+        lines.append("decode-only is the ceiling on a CPU: DALI decodes, and nothing is done with the pixels.")
+    spread = report.largest_spread
+    rounds = report.settings["repetitions"]
+    if rounds == 1:
+        lines.append("One repetition says nothing about noise; take the default of 5 before you believe a figure.")
+    elif spread > _NOISY:
+        lines.append(f"Noisy: one loader's own repetitions lie {spread:.0%} apart. Close other programs and run again.")
+    else:
+        lines.append(f"Medians of {rounds} repetitions; the repetitions of a loader lie at most {spread:.0%} apart.")
+    lines.append(_ADVICE)
+    return lines

@@ -1,0 +1,53 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from dalipipe.errors import ConfigError
+from dalipipe.training.checkpoint import Checkpoint, load_checkpoint
+from dalipipe.training.metrics import EpochMetrics
+from dalipipe.training.record import RunRecord
+
+
+def epoch(number, val_acc, val_loss=1.0):
+    return EpochMetrics(number, 1.0, 0.5, val_loss, val_acc, 10.0, 0.1)
+
+
+def checkpoint(number):
+    return Checkpoint("resnet18", ("a", "b"), "", "", {}, number, {})
+
+
+def test_best_is_the_best_epoch_and_last_the_last(tmp_path):
+    record = RunRecord(tmp_path / "deep/er")
+    for number, val_acc in enumerate((0.5, 0.8, 0.6), 1):
+        record.add(epoch(number, val_acc), checkpoint(number))
+    assert load_checkpoint(tmp_path / "deep/er/best.pt").epoch == 2
+    assert load_checkpoint(tmp_path / "deep/er/last.pt").epoch == 3
+    assert record.best == epoch(2, 0.8)
+    rows = [json.loads(line) for line in (tmp_path / "deep/er/metrics.jsonl").read_text().splitlines()]
+    assert [row["val_acc"] for row in rows] == [0.5, 0.8, 0.6]
+
+
+def test_making_a_record_writes_nothing_yet(tmp_path):
+    RunRecord(tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
+    RunRecord(tmp_path / "run")  # so an attempt that got nowhere does not block the next
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "best.pt", "last.pt", "summary.json"])
+def test_a_directory_with_a_run_is_refused(tmp_path, name):
+    (tmp_path / name).write_text("x")
+    with pytest.raises(ConfigError, match=f"must not hold another run, got .* with {name}"):
+        RunRecord(tmp_path)
+
+
+def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path):
+    (tmp_path / "run").write_text("x")
+    for path in (tmp_path / "run", tmp_path / "run/deeper"):
+        with pytest.raises(ConfigError, match="--output: must be a directory that can be written to"):
+            RunRecord(path)
+
+
+def test_a_place_where_nothing_can_be_written_is_refused():
+    with pytest.raises(ConfigError, match="--output: must be a directory that can be written to, got '/proc/run'"):
+        RunRecord(Path("/proc/run"))
