@@ -117,15 +117,13 @@ class TextAugment:
             ConfigError: an index or occurrence out of its range, or not one for each sentence.
         """
         if isinstance(text, str):
-            if isinstance(index, Sequence) or isinstance(occurrence, Sequence):
-                raise ConfigError(
-                    f"TextAugment: one sentence has one index and one occurrence, got {index!r}, {occurrence!r}."
-                )
-            return self._batch([text], None if index is None else [index], [occurrence])[0]
+            number = None if index is None else [_checked("index", index)]
+            return self._batch([text], number, [_checked("occurrence", occurrence)])[0]
         texts = _rows(text)
-        indices = None if index is None else _one_each("index", index, len(texts))
-        occurrences = [occurrence] * len(texts) if isinstance(occurrence, int) else occurrence
-        return self._batch(texts, indices, _one_each("occurrence", occurrences, len(texts)))
+        numbers = None if index is None else _one_each("index", index, len(texts))
+        if isinstance(occurrence, int):
+            return self._batch(texts, numbers, [_checked("occurrence", occurrence)] * len(texts))
+        return self._batch(texts, numbers, _one_each("occurrence", occurrence, len(texts)))
 
     def variants(self, text: str, count: int, index: int | None = None) -> list[str]:
         """Return `count` variants of one sentence: those of its occurrences 0 to count - 1.
@@ -135,7 +133,7 @@ class TextAugment:
             ConfigError: more than 2**16 variants, or an index out of its range.
         """
         _checked("occurrence", max(count - 1, 0))
-        return self._batch([text] * count, None if index is None else [index] * count, range(count))
+        return self._batch([text] * count, None if index is None else [_checked("index", index)] * count, range(count))
 
     def transform(self, column: str = "text", index_column: str | None = None) -> BatchTransform:
         """Return a transform for `set_transform` or `map(batched=True)` of a Hugging Face data set.
@@ -164,8 +162,8 @@ class TextAugment:
             if indices is None:
                 numbers = [zlib.crc32(text.encode("utf-8", "surrogatepass")) for text in strings]
             else:
-                numbers = [_checked("index", indices[row]) for row in chunk]
-            times = [_checked("occurrence", occurrences[row]) for row in chunk]
+                numbers = [indices[row] for row in chunk]
+            times = [occurrences[row] for row in chunk]
             sentences = [self.segmenter(text) for text in strings]
             for position, op in enumerate(self._ops):
                 wants = [op.wants(len(sentence.words)) for sentence in sentences]
@@ -215,11 +213,11 @@ def _checked(name: str, value: Any) -> int:
     return int(number)
 
 
-def _one_each(name: str, values: Any, length: int) -> list[Any]:
-    """Return `values` as a list of `length`."""
+def _one_each(name: str, values: Any, length: int) -> list[int]:
+    """Return `values` as a list of `length` numbers within their limits."""
     found = list(values) if isinstance(values, Iterable) else [values]
     if len(found) != length:
         raise ConfigError(
             f"TextAugment: {length} sentences need {length} of {name}, got {len(found)}. Give one for each sentence."
         )
-    return found
+    return [_checked(name, value) for value in found]
