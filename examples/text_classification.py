@@ -2,8 +2,8 @@
 
 A hundred sentences (examples/sentences.tsv) are few: 60 to train on, 40 to test on, divided anew for each seed. They
 come in pairs, a good review and a bad one of the same thing, and a pair is never divided: its words would point to the
-wrong answer. Both trainings take the same number of steps from the same first weights; one sees each sentence twice an epoch,
-the other the sentence and a variant of it.
+wrong answer. Both trainings take the same number of steps from the same first weights; one sees each sentence twice an
+epoch, the other the sentence and a variant of it.
 
     python examples/text_classification.py [--recipe text-eda] [--epochs 60] [--seeds 5] [--json FILE]
 

@@ -58,7 +58,7 @@ class TextPreview:
             return Text(_visible(variant))
         added = Counter(after.words) - Counter(before.words)
         lost = Counter(before.words) - Counter(after.words)
-        text = Text()
+        text, gone = Text(), False
         matcher = SequenceMatcher(None, before.words, after.words, autojunk=False)
         for action, start, end, first, last in matcher.get_opcodes():
             for word in before.words[start:end] if action in ("delete", "replace") else ():
@@ -66,9 +66,11 @@ class TextPreview:
                     lost[word] -= 1
                     text.append(" " if text and not text.plain.endswith(" ") else "")
                     text.append(_visible(word), GONE)
+                    gone = True
             for place in range(first, last):
                 word, gap = after.words[place], after.gaps[place]
-                text.append(_visible(gap) or (" " if text and action == "replace" and place == first else ""))
+                text.append(_visible(gap) or (" " if gone else ""))
+                gone = False
                 if action == "equal":
                     text.append(_visible(word))
                     continue

@@ -68,6 +68,7 @@ def test_colours_mark_new_moved_and_gone_words(file):
     assert (replaced.plain, spans(replaced)) == ("a b x, c", {("b", GONE), ("x", NEW)})
     deleted = compare("a b, c", "a, c")
     assert spans(deleted) == {("b", GONE)}
+    assert compare("a b, c", "b, c").plain == "a b, c"
     swapped = compare("a b c", "c b a")
     assert swapped.plain == "c b a"
     assert {style for _, style in spans(swapped)} == {MOVED}
