@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,13 +12,13 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 
-from dalipipe import ops
+from dalipipe import ops, plan
 from dalipipe.backends import Job, dali
-from dalipipe.backends.dali_executor import inputs
 from dalipipe.benchmark.meter import Batch
 from dalipipe.benchmark.work import Work
 from dalipipe.geometry import ARGS
 from dalipipe.recipe import Recipe
+from dalipipe.sampling import Batch as Sampled
 from dalipipe.sampling import batched
 from dalipipe.sources import FolderSource, SubsetSource
 
@@ -44,12 +45,19 @@ class DecodeOnly:
 
     def _batches(self, job: Job) -> Iterator[Batch]:
         batches = batched(range(len(job.source)), job.batch_size, epoch=0, drop_last=False)
-        pipeline = _build(job, lambda: inputs(job, "path", next(batches)))
+        pipeline = _build(job, lambda: _inputs(job, next(batches)))
         left = len(job.source)
         while left > 0:
             images, labels = pipeline.run()
             left -= len(labels)
             yield images, labels
+
+
+def _inputs(job: Job, batch: Sampled) -> tuple[Any, Any, Any]:
+    """Return paths, uniforms and labels of a batch as DALI takes them."""
+    paths = [np.frombuffer(os.fsencode(str(job.source.item(at))), dtype=np.uint8) for at in batch.indices.tolist()]
+    uniforms = plan.uniforms(job.program.counts, job.seed, batch.epoch, batch.indices, batch.occurrences)
+    return paths, uniforms, job.source.labels[batch.indices]
 
 
 def _build(job: Job, feed: Callable[[], tuple[Any, Any, Any]]) -> Pipeline:

@@ -1,0 +1,92 @@
+"""The command line: `dalipipe COMMAND`. The only part of dalipipe that prints or exits.
+
+A command is a module of this package with a function `register(app)`. At the top it imports typer and light modules
+only; what it needs of torch, torchvision or DALI it imports when it runs, so that `--help` is quick.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from dalipipe import __version__
+from dalipipe.cli import bench, recipes, train
+from dalipipe.cli.console import complain
+from dalipipe.errors import DalipipeError
+
+COMMANDS = (train, bench, recipes)
+
+USAGE_ERROR = 2  # as shells and argparse have it
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+# What a command line that can't be read raises, UsageError. Where typer keeps it differs between its versions.
+_CommandLineError: type[Any] = typer.BadParameter.__mro__[1]
+
+
+class _Group(TyperGroup):
+    """Ends the process as every command should: mistakes in one line, without a traceback."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        try:
+            status = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except DalipipeError as error:
+            complain(error)
+            status = USAGE_ERROR
+        except _CommandLineError as error:
+            message = error.format_message()
+            end = "" if message.endswith((".", "?")) else "."
+            complain(f"{message}{end} Add --help to see what there is.")
+            status = USAGE_ERROR
+        except typer.Abort:
+            status = INTERRUPTED
+        if status == INTERRUPTED:
+            print("interrupted", file=sys.stderr)
+        if not standalone_mode:
+            return status
+        sys.exit(status)
+
+
+app = typer.Typer(
+    cls=_Group,
+    name="dalipipe",
+    help="Train on folders of images, loaded and augmented by NVIDIA DALI or torchvision from one recipe.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dalipipe {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+for command in COMMANDS:
+    command.register(app)
+
+
+def main() -> None:
+    """Run the command that the process was started with, and exit with its status."""
+    app()
