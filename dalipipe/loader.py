@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from dalipipe import plan
-from dalipipe.backends import Executor, Job, Result, compile_recipe, resolve_backend
+from dalipipe.backends import (
+    CacheMode,
+    Dtype,
+    Executor,
+    Finish,
+    Job,
+    MemoryFormat,
+    Output,
+    Result,
+    compile_recipe,
+    resolve_backend,
+    with_cache,
+)
 from dalipipe.errors import BackendError, ConfigError, DecodeError
 from dalipipe.recipe import Recipe
 from dalipipe.sampling import Batch, batched
@@ -44,6 +57,12 @@ class DataLoader:
         drop_last: Leave out a last batch that is not full.
         device_id: CUDA device of dali-gpu.
         prefetch: Batches prepared ahead, >= 1.
+        dtype: "float32" (the default), "float16", or "uint8": whole levels, neither rescaled nor normalised; the module
+            `finish` does the rest on the device.
+        memory_format: "contiguous" or "channels_last"; the shape is NCHW either way.
+        cache: "ram": keep every decoded image in memory; "auto": keep those that fit; None: keep nothing. Images are
+            decoded when the first epoch begins; random decisions and pixels are the same.
+        cache_gb: Most memory for the cache, in 10**9 bytes; by default half of what is free.
 
     Yields:
         images: (n, 3, H, W) float32, on `device`; uint8 where the recipe neither rescales nor normalises.
@@ -69,13 +88,18 @@ class DataLoader:
         drop_last: bool = False,
         device_id: int = 0,
         prefetch: int = 2,
+        dtype: Dtype | None = None,
+        memory_format: MemoryFormat = "contiguous",
+        cache: CacheMode | None = None,
+        cache_gb: float | None = None,
     ) -> None:
         threads = available_threads() if num_threads is None else num_threads
         for name, value in (("batch_size", batch_size), ("num_threads", threads), ("prefetch", prefetch)):
-            if value < 1:
-                raise ConfigError(f"DataLoader: {name} must be at least 1, got {value}. Raise it.")
-        if not 0 <= seed < 2**64:
-            raise ConfigError(f"DataLoader: seed must be 0 to 2**64 - 1, got {seed}. Choose another.")
+            if not isinstance(value, Integral) or value < 1:
+                raise ConfigError(f"DataLoader: {name} must be a whole number of at least 1, got {value!r}. Change it.")
+        if not isinstance(seed, Integral) or not 0 <= seed < 2**64:
+            raise ConfigError(f"DataLoader: seed must be 0 to 2**64 - 1, got {seed!r}. Choose another.")
+        seed, batch_size, threads, prefetch = int(seed), int(batch_size), int(threads), int(prefetch)
         self.source: Source = FolderSource(source) if isinstance(source, str | Path) else source
         self.recipe = Recipe.load(recipe)
         self.backend = resolve_backend(backend)
@@ -84,9 +108,17 @@ class DataLoader:
         self.seed = seed
         self.drop_last = drop_last
         self.epoch = 0
-        self.job = Job(self.source, self.recipe, seed, batch_size, threads, prefetch, device_id)
+        self._closed = False
+        kept = with_cache(self.source, cache, cache_gb, threads)
+        output = Output(dtype, memory_format)
+        self.job = Job(kept, self.recipe, seed, batch_size, threads, prefetch, device_id, output)
         self._idle: list[Executor] = [compile_recipe(self.job, self.backend)]
         self.device = self._idle[0].device
+
+    @property
+    def finish(self) -> Finish:
+        """A module that rescales and normalises what a loader with dtype="uint8" hands out."""
+        return Finish(self.recipe)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -94,8 +126,14 @@ class DataLoader:
         return full + (rest > 0 and not self.drop_last)
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the number of the next epoch, on which the order and the random decisions depend."""
-        self.epoch = epoch
+        """Set the number of the next epoch, on which the order and the random decisions depend.
+
+        Raises:
+            ConfigError: not a whole number from 0 to 2**32 - 1.
+        """
+        if not isinstance(epoch, Integral) or not 0 <= epoch < 2**32:
+            raise ConfigError(f"DataLoader: epoch must be 0 to 2**32 - 1, got {epoch!r}. Count from 0.")
+        self.epoch = int(epoch)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of an epoch as indices."""
@@ -104,7 +142,13 @@ class DataLoader:
         return batched(order, self.batch_size, epoch=epoch, drop_last=self.drop_last)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield the batches of the next epoch."""
+        """Yield the batches of the next epoch.
+
+        Raises:
+            ConfigError: the loader is closed.
+        """
+        if self._closed:
+            raise ConfigError("DataLoader: is closed and can't be iterated. Make a new one.")
         epoch = self.epoch
         self.epoch += 1
         return self._epoch(epoch)
@@ -119,7 +163,10 @@ class DataLoader:
                 yield result.images, result.labels
         finally:
             results.close()  # type: ignore[attr-defined]
-            self._idle.append(executor)
+            if self._closed:
+                executor.close()
+            else:
+                self._idle.append(executor)
 
     def _decode_error(self, result: Result) -> DecodeError:
         bad = [
@@ -132,7 +179,8 @@ class DataLoader:
         )
 
     def close(self) -> None:
-        """Release threads and memory. The loader can't be used afterwards."""
+        """Release threads and memory. The loader can't be iterated again; an epoch that runs may end."""
+        self._closed = True
         for executor in self._idle:
             executor.close()
         self._idle.clear()

@@ -17,6 +17,9 @@ from dalipipe.ops import OPS, CenterCrop, ImageSpec, Normalize, Op, Resize, ToDt
 from dalipipe.ops.base import Kind
 from dalipipe.ops.text import TEXT_OPS, TextOp
 
+Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Mean and standard deviation of each channel, in levels."""
+
 _STAGES = ("pixels", "range", "tail")
 
 
@@ -195,7 +198,7 @@ class Recipe(BaseModel):
         return (3, last.height, last.width)
 
     @property
-    def levels(self) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:
+    def levels(self) -> Levels | None:
         """(mean, std) in levels, so that a value that leaves the recipe is (level - mean) / std; None for uint8."""
         unit: float | None = None
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

@@ -7,9 +7,10 @@ import logging
 from functools import cache
 
 from dalipipe import ops
-from dalipipe.backends.base import Executor, Job, Result
+from dalipipe.backends.base import CacheMode, Dtype, Executor, Finish, Job, MemoryFormat, Output, Result
 from dalipipe.errors import BackendError, ConfigError
 from dalipipe.recipe import Recipe
+from dalipipe.sources import Source
 
 BACKENDS = {
     "dali-gpu": "DALI's operators on a GPU, JPEG decoding included",
@@ -19,7 +20,21 @@ BACKENDS = {
 }
 """The backends and a phrase for each."""
 
-__all__ = ["BACKENDS", "Executor", "Job", "Result", "compile_recipe", "describe_step", "resolve_backend"]
+__all__ = [
+    "BACKENDS",
+    "CacheMode",
+    "Dtype",
+    "Executor",
+    "Finish",
+    "Job",
+    "MemoryFormat",
+    "Output",
+    "Result",
+    "compile_recipe",
+    "describe_step",
+    "resolve_backend",
+    "with_cache",
+]
 
 _log = logging.getLogger("dalipipe")
 
@@ -76,20 +91,39 @@ def compile_recipe(job: Job, backend: str) -> Executor:
 
         return TorchvisionExecutor(job)
     from dalipipe.backends import dali
-    from dalipipe.backends.dali_executor import DaliExecutor
+    from dalipipe.backends.dali_executor import DaliExecutor, Graph
 
     if name == "dali-cpu":
         from dalipipe.backends import dali_fused
 
-        return DaliExecutor(job, "cpu", dali_fused.build)
+        return DaliExecutor(job, "cpu", Graph(dali_fused.build, dali_fused.prepare))
     dali.require_supported(job.recipe, name)
-    return DaliExecutor(job, "gpu" if name == "dali-gpu" else "cpu", dali.build)
+    return DaliExecutor(job, "gpu" if name == "dali-gpu" else "cpu", Graph(dali.build, dali.prepare))
+
+
+def with_cache(source: Source, mode: CacheMode | None, budget_gb: float | None, num_threads: int) -> Source:
+    """Return a source that keeps decoded images in memory, or the source itself where `mode` is None.
+
+    Raises:
+        ConfigError: no such mode, or the images do not fit with mode "ram".
+    """
+    if mode is None:
+        return source
+    if mode not in ("ram", "auto"):
+        raise ConfigError(f'cache: must be "ram", "auto" or None, got {mode!r}. Choose one of them.')
+    from dalipipe.backends.ram_cache import RamCache
+
+    return RamCache(source, mode, budget_gb, num_threads)
 
 
 def describe_step(recipe: Recipe, backend: str) -> list[str]:
     """Return what stands for each op of the recipe on a backend, as `dalipipe show` prints it."""
     if backend == "torchvision":
         return [_functional(op) for op in recipe.ops]
+    if backend == "dali-cpu":
+        from dalipipe.backends import dali_fused
+
+        return dali_fused.describe(recipe)
     from dalipipe.backends import dali
 
     return [f"fn.{name}" for name in dali.describe(recipe)]

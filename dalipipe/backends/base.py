@@ -4,14 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
+import numpy as np
 import torch
 
+from dalipipe.errors import SourceError
 from dalipipe.geometry import Program, program
-from dalipipe.recipe import Recipe
+from dalipipe.recipe import Levels, Recipe
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source
+from dalipipe.sources.base import Item, name_of
+
+Dtype = Literal["float32", "float16", "uint8"]
+MemoryFormat = Literal["contiguous", "channels_last"]
+CacheMode = Literal["ram", "auto"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """The form in which images leave a backend.
+
+    Attributes:
+        dtype: "float32" or "float16": what the recipe makes; "uint8": whole levels, neither rescaled nor normalised, so
+            that a quarter of the bytes moves and the device does the rest (`Finish`); None: the recipe's own, float32,
+            or uint8 where it neither rescales nor normalises.
+        memory_format: Order of the pixels in memory, as torch names it; the shape is NCHW either way.
+    """
+
+    dtype: Dtype | None = None
+    memory_format: MemoryFormat = "contiguous"
 
 
 @dataclass(frozen=True)
@@ -26,6 +48,7 @@ class Job:
         num_threads: Threads that decode and augment.
         prefetch: Batches prepared ahead.
         device_id: CUDA device; only dali-gpu looks at it.
+        output: Form of the images.
     """
 
     source: Source
@@ -35,6 +58,28 @@ class Job:
     num_threads: int = 1
     prefetch: int = 2
     device_id: int = 0
+    output: Output = Output()
+
+    @property
+    def levels(self) -> Levels | None:
+        """What the backend has to subtract and divide by, in levels; None where whole levels leave it."""
+        return None if self.output.dtype == "uint8" else self.recipe.levels
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the images."""
+        if self.levels is None:
+            return torch.uint8
+        return torch.float16 if self.output.dtype == "float16" else torch.float32
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the three channels of a pixel lie side by side in memory."""
+        return self.output.memory_format == "channels_last"
+
+    def no_images(self, device: torch.device) -> torch.Tensor:
+        """Return a batch of no images."""
+        return torch.empty((0, *self.recipe.output_shape), dtype=self.dtype, device=device)
 
     @property
     def program(self) -> Program:
@@ -78,3 +123,44 @@ class Executor(Protocol):
     def close(self) -> None:
         """Release threads and memory."""
         ...
+
+
+class Finish(torch.nn.Module):
+    """Rescales and normalises whole levels as a recipe asks: the last step of a loader that hands out uint8.
+
+        model = torch.nn.Sequential(loader.finish, model).to("cuda")
+
+    Args:
+        recipe: Whose Normalize or ToDtype is applied.
+
+    Shapes: (N, 3, H, W) uint8 -> (N, 3, H, W) float32, on the same device, in the same memory format.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        mean, std = recipe.levels or ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return (level - mean) / std."""
+        return (images.to(self.mean.dtype) - self.mean) / self.std
+
+
+def checked(source: Source, index: int) -> Item:
+    """Return an item of a source; pixels are contiguous, as kernels read them.
+
+    Raises:
+        SourceError: the item is neither a path, nor bytes, nor a uint8 array (H, W, 3).
+    """
+    item: object = source.item(index)
+    if isinstance(item, str | bytes):
+        return item
+    if isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.ndim == 3 and item.shape[2] == 3 and item.size:
+        return np.ascontiguousarray(item)
+    got = f"{item.dtype} {item.shape}" if isinstance(item, np.ndarray) else type(item).__name__
+    raise SourceError(
+        f"sample {name_of(source, index)!r}: must be a path, bytes or a uint8 array (H, W, 3), got {got}. Convert it."
+    )

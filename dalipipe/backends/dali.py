@@ -10,11 +10,13 @@ encoded, records ─ decoders.image_slice | decoders.image ─► one lowering a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
@@ -26,9 +28,11 @@ from dalipipe.backends.compiled import RESOLVE, operator
 from dalipipe.errors import BackendError
 from dalipipe.geometry import ARGS, OUT_H, Program
 from dalipipe.recipe import Recipe
+from dalipipe.sources.base import Item
 
 Device = Literal["cpu", "gpu"]
 OUTPUTS = ["images", "labels", "status"]
+DTYPES = {torch.float32: types.FLOAT, torch.float16: types.FLOAT16, torch.uint8: types.UINT8}
 
 
 @dataclass(frozen=True)
@@ -177,8 +181,9 @@ def decode(encoded: DataNode, kind: str, device: Device, window: dict[str, DataN
     return fn.decoders.image_slice(encoded, axes=[0, 1], **window, **options)
 
 
-def lower(recipe: Recipe, encoded: DataNode, records: DataNode, kind: str, device: Device) -> DataNode:
-    """Return the images that leave the recipe, CHW, float32 or uint8."""
+def lower(job: Job, encoded: DataNode, records: DataNode, kind: str, device: Device) -> DataNode:
+    """Return the images that leave the recipe, in the job's form: CHW, or HWC for channels_last."""
+    recipe = job.recipe
     steps = [Step(op, records, row, device) for row, op in enumerate(op for op in recipe.ops if op.stage == "pixels")]
     if steps and isinstance(steps[0].op, ops.RandomResizedCrop):
         first = steps.pop(0)
@@ -188,14 +193,32 @@ def lower(recipe: Recipe, encoded: DataNode, records: DataNode, kind: str, devic
         images = decode(encoded, kind, device)
     for step in steps:
         images = LOWERINGS[type(step.op)][0](images, step)
-    levels = recipe.levels
-    if levels is None:
-        return fn.transpose(images, perm=[2, 0, 1])
-    mean, std = [list(level) for level in levels]
-    return fn.crop_mirror_normalize(images, mean=mean, std=std, dtype=types.FLOAT, output_layout="CHW")
+    if job.levels is None:
+        return images if job.channels_last else fn.transpose(images, perm=[2, 0, 1])
+    mean, std = [list(level) for level in job.levels]
+    layout = "HWC" if job.channels_last else "CHW"
+    return fn.crop_mirror_normalize(images, mean=mean, std=std, dtype=DTYPES[job.dtype], output_layout=layout)
 
 
-Feed = Callable[[], tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]]
+Feed = Callable[[], tuple[Any, ...]]
+
+
+def prepare(items: Sequence[Item], kind: str) -> tuple[tuple[Any, ...], Any]:
+    """Return what the graph gets for some items (the bytes of paths or images, or pixels), and what must stay alive.
+
+    Raises:
+        BackendError: the items are partly pixels and partly not.
+    """
+    if kind.startswith("mixed"):
+        raise BackendError(
+            'cache: only dali-cpu and torchvision can mix kept and unkept images. Raise cache_gb, or use "dali-cpu".'
+        )
+    return ([np.ascontiguousarray(item) if kind == "pixels" else encode(item) for item in items],), items
+
+
+def encode(item: Item) -> NDArray[np.uint8]:
+    """Return the bytes of a path or an encoded image as an array."""
+    return np.frombuffer(os.fsencode(item) if isinstance(item, str) else item, dtype=np.uint8)
 
 
 def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
@@ -205,7 +228,8 @@ def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
         job: What to run.
         kind: What the source's items are: "path", "bytes" or "pixels".
         device: Where the pixels are made.
-        feed: Called for each batch; returns items, uniforms and labels, or raises StopIteration at the end of an epoch.
+        feed: Called for each batch; returns what `prepare` makes of the items, uniforms and labels, or raises
+            StopIteration at the end of an epoch.
     """
     pipeline = Pipeline(
         batch_size=job.batch_size,
@@ -224,6 +248,6 @@ def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
         )
         encoded, shape = load(item, kind)
         records, status = resolve_node(job.program, uniforms, shape)
-        images = lower(job.recipe, encoded, records, kind, device)
+        images = lower(job, encoded, records, kind, device)
         pipeline.set_outputs(images, label.gpu() if device == "gpu" else label, status)
     return pipeline

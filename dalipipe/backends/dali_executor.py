@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import atexit
-import os
 import re
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from nvidia.dali.pipeline import Pipeline
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from dalipipe import plan
-from dalipipe.backends.base import Job, Result
+from dalipipe.backends.base import Job, Result, checked
 from dalipipe.backends.dali import OUTPUTS, Device, Feed
 from dalipipe.geometry import STATUS_REASONS, Status
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source
+from dalipipe.sources.base import Item
 
-Build = Callable[[Job, str, Device, Feed], Pipeline]
+Prepare = Callable[[Sequence[Item], str], tuple[tuple[Any, ...], Any]]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """How a job becomes a pipeline.
+
+    Attributes:
+        build: Returns the pipeline of a job, given the kind of its items and what feeds it: see `dali.build`.
+        prepare: Returns what the pipeline gets for some items, given their kind, and what must stay alive meanwhile.
+    """
+
+    build: Callable[[Job, str, Device, Feed], Pipeline]
+    prepare: Prepare
+
 
 _open: weakref.WeakSet[DaliExecutor] = weakref.WeakSet()
 
@@ -37,24 +50,26 @@ def _close_all() -> None:
 
 
 def kind_of(source: Source) -> str:
-    """Return what a source's items are: "path", "bytes" or "pixels"."""
+    """Return what a source's items are: "path", "bytes", "pixels", or what the source itself says."""
+    own: str | None = getattr(source, "kind", None)
+    if own is not None:
+        return own
     if len(source) == 0:
         return "path"
     item = source.item(0)
     return "path" if isinstance(item, str) else "bytes" if isinstance(item, bytes) else "pixels"
 
 
-def inputs(job: Job, kind: str, batch: Batch) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64], NDArray[np.int64]]:
-    """Return what DALI gets for a batch: items, uniforms (n, max(1, total)) float64, labels (n,) int64."""
-    items = [job.source.item(index) for index in batch.indices.tolist()]
-    if kind == "path":
-        items = [np.frombuffer(os.fsencode(item), dtype=np.uint8) for item in items]  # type: ignore[arg-type]
-    elif kind == "bytes":
-        items = [np.frombuffer(item, dtype=np.uint8) for item in items]  # type: ignore[arg-type]
+def inputs(job: Job, batch: Batch, kind: str, prepare: Prepare) -> tuple[tuple[Any, ...], Any]:
+    """Return what DALI gets for a batch, and what must stay alive meanwhile.
+
+    DALI gets what `prepare` makes of the items, uniforms (n, max(1, total)) float64 and labels (n,) int64.
+    """
+    fed, keep = prepare([job.source.item(index) for index in batch.indices.tolist()], kind)
     uniforms = plan.uniforms(job.program.counts, job.seed, batch.epoch, batch.indices, batch.occurrences)
     if uniforms.shape[1] == 0:
         uniforms = np.zeros((len(batch), 1))
-    return items, uniforms, job.source.labels[batch.indices]  # type: ignore[return-value]
+    return (*fed, uniforms, job.source.labels[batch.indices]), keep
 
 
 def reason_of(item: Any, error: RuntimeError) -> str:
@@ -87,17 +102,19 @@ class DaliExecutor:
     Args:
         job: What to run.
         device: "cpu" or "gpu".
-        build: Makes the pipeline.
+        graph: How the job becomes a pipeline.
     """
 
-    def __init__(self, job: Job, device: Device, build: Build) -> None:
+    def __init__(self, job: Job, device: Device, graph: Graph) -> None:
         self.job = job
         self.device = torch.device("cuda", job.device_id) if device == "gpu" else torch.device("cpu")
         self._graph_device: Device = device
-        self._build = build
+        self._graph = graph
         self._kind = kind_of(job.source)
         self._batches: Iterator[Batch] = iter(())
         self._ahead: deque[Batch] = deque()
+        # Pixels that a graph reads where they lie, for as long as a batch can be on its way.
+        self._alive: deque[Any] = deque(maxlen=job.prefetch + 4)
         self._feed_error: BaseException | None = None
         self._iterator: DALIGenericIterator | None = None
         self._single: DaliExecutor | None = None
@@ -107,11 +124,12 @@ class DaliExecutor:
     def _feed(self) -> Any:
         try:
             batch = next(self._batches)
-            fed = inputs(self.job, self._kind, batch)
+            fed, keep = inputs(self.job, batch, self._kind, self._graph.prepare)
         except BaseException as error:
             self._feed_error = error
             raise
         self._ahead.append(batch)
+        self._alive.append(keep)
         return fed
 
     def _restart(self, batches: Iterable[Batch]) -> DALIGenericIterator:
@@ -120,7 +138,7 @@ class DaliExecutor:
         if self._iterator is None:
             # A weak reference, so that the pipeline does not keep its executor alive.
             feed = weakref.WeakMethod(self._feed)
-            pipeline = self._build(self.job, self._kind, self._graph_device, lambda: feed()())  # type: ignore[misc]
+            pipeline = self._graph.build(self.job, self._kind, self._graph_device, lambda: feed()())  # type: ignore[misc]
             self._iterator = DALIGenericIterator(
                 pipeline, OUTPUTS, size=-1, auto_reset=False, prepare_first_batch=False
             )
@@ -176,6 +194,8 @@ class DaliExecutor:
         self._ahead.clear()
 
     def _result(self, batch: Batch, images: torch.Tensor, labels: torch.Tensor, status: torch.Tensor) -> Result:
+        if self.job.channels_last:
+            images = images.permute(0, 3, 1, 2)
         codes = status.flatten().tolist()
         if not any(codes):
             return Result(batch, images, labels)
@@ -187,14 +207,11 @@ class DaliExecutor:
         """Return what can be had of a batch that DALI gave up, its samples run one by one."""
         if len(batch) == 1:
             item = self.job.source.item(int(batch.indices[0]))
-            images = torch.empty((0, *self.job.recipe.output_shape), device=self.device)
-            if self.job.recipe.levels is None:
-                images = images.to(torch.uint8)
             labels = torch.empty(0, dtype=torch.int64, device=self.device)
-            return Result(batch, images, labels, {0: reason_of(item, error)})
+            return Result(batch, self.job.no_images(self.device), labels, {0: reason_of(item, error)})
         if self._single is None:
             job = replace(self.job, batch_size=1, num_threads=1, prefetch=1)
-            self._single = DaliExecutor(job, self._graph_device, self._build)
+            self._single = DaliExecutor(job, self._graph_device, self._graph)
         alone = [batch.select(np.arange(len(batch)) == position) for position in range(len(batch))]
         results = list(self._single.run(alone))
         failures = {position: result.failures[0] for position, result in enumerate(results) if result.failures}

@@ -16,8 +16,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from dalipipe import plan
-from dalipipe.backends.base import Job, Result
+from dalipipe.backends.base import Job, Result, checked
 from dalipipe.geometry import ARGS, BILINEAR, DO, OUT_H, OUT_W, STATUS_REASONS, Do, Status
+from dalipipe.recipe import Levels
 from dalipipe.sampling import Batch
 from dalipipe.sources.base import Item
 
@@ -90,7 +91,7 @@ def apply(image: torch.Tensor, record: Record) -> torch.Tensor:
     return image if do is Do.NOTHING else PRIMITIVES[do](image, record)
 
 
-def finish(image: torch.Tensor, levels: tuple[tuple[float, ...], tuple[float, ...]] | None) -> torch.Tensor:
+def finish(image: torch.Tensor, levels: Levels | None) -> torch.Tensor:
     """Return the image as it leaves the recipe: (level - mean) / std in float32, or uint8 where levels is None."""
     if levels is None:
         return image
@@ -112,8 +113,9 @@ class TorchvisionExecutor:
 
     def _sample(self, index: int, uniforms: NDArray[np.float64]) -> torch.Tensor | str:
         """Return the finished image of a sample, or why there is none."""
+        item = checked(self.job.source, index)
         try:
-            image = decode(self.job.source.item(index))
+            image = decode(item)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             return (getattr(error, "strerror", None) or str(error)).lower()
         records, status = self.job.program.resolve(uniforms, image.shape[-2], image.shape[-1])
@@ -121,7 +123,7 @@ class TorchvisionExecutor:
             return STATUS_REASONS[status]
         for record in records:
             image = apply(image, record)
-        return finish(image, self.job.recipe.levels)
+        return finish(image, self.job.levels).to(self.job.dtype)
 
     def _submit(self, batch: Batch) -> list[Future[torch.Tensor | str]]:
         uniforms = plan.uniforms(self.job.program.counts, self.job.seed, batch.epoch, batch.indices, batch.occurrences)
@@ -135,10 +137,10 @@ class TorchvisionExecutor:
         labels = torch.from_numpy(self.job.source.labels[batch.indices])
         if failures:
             labels = labels[[position not in failures for position in range(len(batch))]]
-        if not images:
-            dtype = torch.uint8 if self.job.recipe.levels is None else torch.float32
-            return Result(batch, torch.empty((0, *self.job.recipe.output_shape), dtype=dtype), labels, failures)
-        return Result(batch, torch.stack(images), labels, failures)
+        stacked = torch.stack(images) if images else self.job.no_images(self.device)
+        if self.job.channels_last:
+            stacked = stacked.contiguous(memory_format=torch.channels_last)
+        return Result(batch, stacked, labels, failures)
 
     def run(self, batches: Iterable[Batch]) -> Iterator[Result]:
         """Yield one result for each batch, in order. See `Executor`."""

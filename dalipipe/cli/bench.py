@@ -148,7 +148,7 @@ def _head(report: Report) -> list[str]:
         f"recipe   {settings['recipe']}, batches of {settings['batch_size']}, {settings['threads']} threads or workers",
         f"machine  {machine['cpu']}, {machine['cpus']} CPUs; {machine['gpu'] or 'no GPU used'}",
         f"with     dalipipe {versions['dalipipe']}, {libraries}, Python {versions['python']}",
-        f"timed    {settings['repetitions']} stretches each of {settings['seconds']:g} s or more, in turns",
+        f"timed    each {settings['repetitions']} times for {settings['seconds']:g} s or more, in turns",
         "",
     ]
 

@@ -67,7 +67,7 @@ class SubsetSource:
 
     def key(self, index: int) -> str:
         """Return the key that the sample has in the whole source."""
-        return _key_of(self.source, int(self.indices[index]))
+        return key_of(self.source, int(self.indices[index]))
 
 
 def name_of(source: Source, index: int) -> str:
@@ -120,7 +120,7 @@ def fingerprint(source: Source) -> str:
     for name in source.classes:
         add(name)
     for index, label in enumerate(source.labels.tolist()):
-        add(_key_of(source, index))
+        add(key_of(source, index))
         add(str(label))
     return digest.hexdigest()[:16]
 
@@ -131,6 +131,7 @@ def list_names(names: Sequence[str], limit: int = 5) -> str:
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 
-def _key_of(source: Source, index: int) -> str:
+def key_of(source: Source, index: int) -> str:
+    """Return what identifies a sample whatever folder or machine the data lies on: its key, name or position."""
     key = getattr(source, "key", None) or getattr(source, "name", None)
     return str(index) if key is None else str(key(index))

@@ -1,0 +1,135 @@
+"""Decoded images kept in memory, as a source of pixels that any backend runs from."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from nvidia.dali import fn, types
+from nvidia.dali.pipeline import Pipeline
+from PIL import Image
+
+from dalipipe.backends.base import CacheMode
+from dalipipe.backends.dali import encode
+from dalipipe.errors import ConfigError
+from dalipipe.sources import Source
+from dalipipe.sources.base import Item, key_of, name_of
+
+_FILL_BATCH = 64
+_log = logging.getLogger("dalipipe")
+
+
+def _size_bytes(item: Item) -> int:
+    """Return how much memory the pixels of an item take; only its header is read. 0 for what is no image."""
+    if isinstance(item, np.ndarray):
+        return 0  # in memory already
+    try:
+        with Image.open(item if isinstance(item, str) else io.BytesIO(item)) as image:
+            return 3 * image.width * image.height
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return 0
+
+
+def _decoder(kind: str, num_threads: int) -> Pipeline:
+    """Return a pipeline that decodes whole images, with an input named "item"."""
+    pipeline = Pipeline(_FILL_BATCH, num_threads, device_id=None, prefetch_queue_depth=1)
+    with pipeline:
+        item = fn.external_source(name="item", dtype=types.UINT8, ndim=1)
+        encoded = fn.io.file.read(item) if kind == "path" else item
+        pipeline.set_outputs(fn.decoders.image(encoded, output_type=types.RGB))
+    pipeline.build()
+    return pipeline
+
+
+def _decode(pipeline: Pipeline, items: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8] | None]:
+    """Return the pixels of some items, None for what can't be decoded."""
+    pipeline.feed_input("item", items)
+    try:
+        (decoded,) = pipeline.run()
+    except RuntimeError:
+        return [None] if len(items) == 1 else [_decode(pipeline, [item])[0] for item in items]
+    return [np.array(decoded.at(position)) for position in range(len(items))]
+
+
+class RamCache:
+    """A source whose images are decoded once, (H, W, 3) uint8.
+
+    A file that can't be decoded, and one that does not fit, stays what it is in `source`: it is read, and fails, as
+    without a cache.
+
+    Args:
+        source: Where the images come from; its items are paths or encoded bytes.
+        mode: "ram": all of them must fit; "auto": those that fit are kept, in the order of the source.
+        budget_gb: Most memory to take, in 10**9 bytes; by default half of what is free.
+        num_threads: Threads that decode.
+
+    Raises:
+        ConfigError: the images do not fit, with mode "ram"; the message says how much they need.
+    """
+
+    def __init__(self, source: Source, mode: CacheMode, budget_gb: float | None = None, num_threads: int = 1) -> None:
+        self.source = source
+        self.classes: Sequence[str] = source.classes
+        self.labels: NDArray[np.int64] = source.labels
+        self._threads = num_threads
+        self._pixels: list[NDArray[np.uint8] | None] = [None] * len(source)
+        budget = psutil.virtual_memory().available // 2 if budget_gb is None else int(budget_gb * 1e9)
+        with ThreadPoolExecutor(num_threads) as pool:
+            sizes = list(pool.map(lambda index: _size_bytes(source.item(index)), range(len(source))))
+        need = sum(sizes)
+        if mode == "ram" and need > budget:
+            raise ConfigError(
+                f"cache: the decoded images need {need / 1e9:.2f} GB, got a budget of {budget / 1e9:.2f} GB. "
+                'Raise cache_gb, or use cache="auto", which keeps what fits.'
+            )
+        fits = np.cumsum(sizes) <= budget
+        self._chosen = [index for index in range(len(source)) if fits[index] and sizes[index]]
+        self._filled = False
+        _log.info("cache: %d of %d images, %.2f GB", len(self._chosen), len(source), sum(np.array(sizes)[fits]) / 1e9)
+
+    @property
+    def kind(self) -> str:
+        """What the items are: "pixels" if all images are kept, else "mixed path" or "mixed bytes"."""
+        self.fill()
+        left = [index for index, pixels in enumerate(self._pixels) if pixels is None]
+        if not left:
+            return "pixels"
+        return "mixed path" if isinstance(self.source.item(left[0]), str) else "mixed bytes"
+
+    def fill(self) -> None:
+        """Decode what is to be kept, unless that was done before."""
+        if self._filled:
+            return
+        self._filled = True
+        if not self._chosen:
+            return
+        kind = "path" if isinstance(self.source.item(self._chosen[0]), str) else "bytes"
+        pipeline = _decoder(kind, self._threads)
+        for begin in range(0, len(self._chosen), _FILL_BATCH):
+            indices = self._chosen[begin : begin + _FILL_BATCH]
+            decoded = _decode(pipeline, [encode(self.source.item(index)) for index in indices])
+            for index, pixels in zip(indices, decoded, strict=True):
+                self._pixels[index] = pixels
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self._pixels)
+
+    def item(self, index: int) -> Item:
+        """Return the pixels of a sample, or where they are not kept its item in the source."""
+        self.fill()
+        pixels = self._pixels[index]
+        return self.source.item(index) if pixels is None else pixels
+
+    def name(self, index: int) -> str:
+        """Return what the source calls the sample."""
+        return name_of(self.source, index)
+
+    def key(self, index: int) -> str:
+        """Return the key that the sample has in the source."""
+        return key_of(self.source, index)
