@@ -33,14 +33,14 @@ def run(script: str, *arguments: object) -> str:
 def test_finetuning_a_tiny_gpt2_lowers_the_loss_with_and_without_augmentation(tmp_path):
     lines = (EXAMPLES / "sentences.tsv").read_text(encoding="utf-8").splitlines()
     text = tmp_path / "text.txt"
-    text.write_text("\n".join(line.split("\t")[1] for line in lines[:50]) + "\n\n", encoding="utf-8")
+    text.write_text("\n".join(line.split("\t")[1] for line in lines[:40]) + "\n\n", encoding="utf-8")
     found = tmp_path / "found.json"
-    shown = run("finetune_gpt2.py", text, "--epochs", 6, "--recipe", "text-eda", "--json", found)
+    shown = run("finetune_gpt2.py", text, "--epochs", 3, "--batch-size", 4, "--recipe", "text-eda", "--json", found)
     results = json.loads(found.read_text(encoding="utf-8"))
     assert list(results) == ["plain", "text-eda"]
     for name, result in results.items():
         assert name in shown
-        assert result["losses"][-1] < 0.85 * result["losses"][0]
+        assert result["losses"][-1] < 0.9 * result["losses"][0]
         assert result["perplexity"] < 0.5 * result["perplexity_before"]
     plain, augmented = results.values()
     assert plain["perplexity_before"] == augmented["perplexity_before"], "the same weights, the same held-out part"
@@ -49,7 +49,7 @@ def test_finetuning_a_tiny_gpt2_lowers_the_loss_with_and_without_augmentation(tm
 
 def test_classification_reports_every_seed(tmp_path):
     found = tmp_path / "found.json"
-    shown = run("text_classification.py", "--epochs", 25, "--seeds", 5, "--json", found)
+    shown = run("text_classification.py", "--epochs", 15, "--seeds", 5, "--json", found)
     results = json.loads(found.read_text(encoding="utf-8"))
     assert list(results) == ["plain", "text-eda"]
     for name, accuracies in results.items():
