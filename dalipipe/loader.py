@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 
+def _is_whole(value: object) -> bool:
+    """Return whether a value is an integer, Python's or numpy's."""
+    return isinstance(value, Integral)
+
+
 def available_threads() -> int:
     """Return how many CPUs this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -95,9 +100,9 @@ class DataLoader:
     ) -> None:
         threads = available_threads() if num_threads is None else num_threads
         for name, value in (("batch_size", batch_size), ("num_threads", threads), ("prefetch", prefetch)):
-            if not isinstance(value, Integral) or value < 1:
+            if not _is_whole(value) or value < 1:
                 raise ConfigError(f"DataLoader: {name} must be a whole number of at least 1, got {value!r}. Change it.")
-        if not isinstance(seed, Integral) or not 0 <= seed < 2**64:
+        if not _is_whole(seed) or not 0 <= seed < 2**64:
             raise ConfigError(f"DataLoader: seed must be 0 to 2**64 - 1, got {seed!r}. Choose another.")
         seed, batch_size, threads, prefetch = int(seed), int(batch_size), int(threads), int(prefetch)
         self.source: Source = FolderSource(source) if isinstance(source, str | Path) else source
@@ -131,7 +136,7 @@ class DataLoader:
         Raises:
             ConfigError: not a whole number from 0 to 2**32 - 1.
         """
-        if not isinstance(epoch, Integral) or not 0 <= epoch < 2**32:
+        if not _is_whole(epoch) or not 0 <= epoch < 2**32:
             raise ConfigError(f"DataLoader: epoch must be 0 to 2**32 - 1, got {epoch!r}. Count from 0.")
         self.epoch = int(epoch)
 
