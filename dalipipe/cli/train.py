@@ -55,7 +55,8 @@ def train(
     lr: Annotated[str | None, _option("lr", "Learning rate of the first step; falls along a cosine.", "X")] = None,
     seed: Annotated[str | None, _option("seed", "Seed of first weights, order and augmentation.", "N")] = None,
     backend: Annotated[
-        str | None, _option("backend", "What loads images: auto, dali-gpu, dali-cpu-stock or torchvision.", "NAME")
+        str | None,
+        _option("backend", "What loads images: auto, dali-gpu, dali-cpu, dali-cpu-stock or torchvision.", "NAME"),
     ] = None,
     device: Annotated[str | None, _option("device", "Where the network runs: auto, cpu, cuda, cuda:1.", "NAME")] = None,
     output: Annotated[
