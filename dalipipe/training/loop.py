@@ -46,12 +46,11 @@ def train(cfg: TrainConfig, observer: Observer | None = None) -> dict[str, Any]:
     with open_data(cfg, device.index or 0, observer) as data:
         check_images(cfg.model, data.smallest_batch, data.train.recipe.output_shape, training=True)
         check_images(cfg.model, 1, data.val.recipe.output_shape, training=False)
-        record = RunRecord(cfg.output)
-
         observer.preparing(f"{cfg.model}, weights: {cfg.weights}")
         torch.manual_seed(cfg.seed)
         model, weights = build_model(cfg.model, data.classes, cfg.weights)
         model.to(device)
+        record = RunRecord(cfg.output)  # not before, so that an attempt without weights leaves no empty directory
         optimizer = SGD(model.parameters(), cfg.lr, momentum=cfg.momentum, weight_decay=cfg.weight_decay)
         schedule = CosineAnnealingLR(optimizer, T_max=cfg.epochs * len(data.train))
         info = describe(cfg, data, device, weights)
