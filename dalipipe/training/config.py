@@ -18,7 +18,7 @@ MODELS: Final = (
 )
 """Names of the networks, as torchvision has them."""
 
-DEMO: Final[Mapping[str, Any]] = {"recipe": "demo-train", "weights": "none"}
+DEMO: Final[Mapping[str, Any]] = {"recipe": "demo-train", "weights": "none", "epochs": 8, "batch_size": 8, "lr": 0.005}
 """The defaults that differ where no DATA is given and the demonstration data is used."""
 
 
