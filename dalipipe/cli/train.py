@@ -159,7 +159,9 @@ def _conclude(console: Console, cfg: TrainConfig, summary: dict[str, Any]) -> No
             "",
             "Next:",
             "  dalipipe train path/to/photos    your own images, one folder per class, from pretrained weights",
-            "  dalipipe train --help            other networks, recipes and settings",
+            "  dalipipe recipes                 the augmentations there are; dalipipe show NAME explains one",
+            "  dalipipe bench                   how fast images load on this machine, beside plain PyTorch",
+            "  dalipipe train --help            other networks and settings",
         ]
     for line in lines:
         console.print(line, markup=False)
