@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib
 import json
 import tomllib
 from pathlib import Path
@@ -147,6 +148,28 @@ class Recipe(BaseModel):
                 recipe.shapes()
         except RecipeError as error:
             raise RecipeError(f"{where}: {error}") from error
+        return recipe
+
+    @classmethod
+    def from_torchvision(
+        cls, transform: object, name: str = "from-torchvision", size: tuple[int, int] | None = None
+    ) -> Recipe:
+        """Return the recipe that does what a torchvision transform does, v1 or v2.
+
+        Args:
+            transform: A transform, or a Compose of them, as a data set's `transform=` takes it.
+            name: Name of the recipe.
+            size: (height, width) of every incoming image in px, where all have the same. Needed only where the
+                transform doesn't fix the size of its output.
+
+        Raises:
+            RecipeError: a transform, or an argument of one, that recipes don't have; an output that is no tensor, or
+                whose size is not fixed.
+
+        See `dalipipe.translate` for how near the result is.
+        """
+        # By name: torchvision's transforms are translated a layer above, and a recipe knows nothing of them.
+        recipe: Recipe = importlib.import_module("dalipipe.translate").from_torchvision(transform, name, size)
         return recipe
 
     def to_toml(self) -> str:
