@@ -239,7 +239,7 @@ def test_cifar(cifar, kind):
     assert_same_samples(half, as_source(half)[0])
 
 
-def mnist(kind, data, targets):
+def opened(kind, data, targets):
     """Return an instance of torchvision's class with these images, which no file holds."""
     dataset = kind.__new__(kind)
     dataset.data, dataset.targets, dataset.labels = data, targets, targets
@@ -250,7 +250,7 @@ def mnist(kind, data, targets):
 @pytest.mark.parametrize("kind", [tv.MNIST, tv.FashionMNIST])
 def test_grey_images_get_three_equal_channels(kind):
     rng = np.random.default_rng(0)
-    dataset = mnist(kind, torch.from_numpy(rng.integers(0, 256, (4, 28, 28), np.uint8)), torch.tensor([3, 0, 9, 3]))
+    dataset = opened(kind, torch.from_numpy(rng.integers(0, 256, (4, 28, 28), np.uint8)), torch.tensor([3, 0, 9, 3]))
     source, _ = as_source(dataset)
     assert_same_samples(dataset, source)
     assert source.item(0).shape == (28, 28, 3)
@@ -261,9 +261,8 @@ def test_grey_images_get_three_equal_channels(kind):
 def test_svhn_has_its_channels_first():
     rng = np.random.default_rng(0)
     data = rng.integers(0, 256, (32, 32, 3, 4), np.uint8).transpose(3, 2, 0, 1)
-    dataset = tv.SVHN.__new__(tv.SVHN)
-    dataset.data, dataset.labels = data, np.array([3, 0, 9, 3])
-    dataset.transform = dataset.target_transform = None
+    dataset = opened(tv.SVHN, data, np.array([3, 0, 9, 3]))
+    del dataset.targets
     source, _ = as_source(dataset)
     assert_same_samples(dataset, source)
     assert source.item(2).flags["C_CONTIGUOUS"]
@@ -327,10 +326,6 @@ class Transformed(Subset):
         return [self[index] for index in indices]
 
 
-class Renamed(tv.ImageFolder):
-    pass
-
-
 class Stream(IterableDataset):
     def __iter__(self):
         return iter(())
@@ -341,9 +336,9 @@ def opener(path):
 
 
 def test_what_changes_samples_is_refused(folder):
-    assert len(as_source(Renamed(folder))[0]) == 12
+    assert len(as_source(type("Renamed", (tv.ImageFolder,), {})(folder))[0]) == 12
     whole = tv.ImageFolder(folder)
-    cifar = mnist(MyCifar, np.zeros((1, 32, 32, 3), np.uint8), [0])
+    cifar = opened(MyCifar, np.zeros((1, 32, 32, 3), np.uint8), [0])
     for dataset, base in ((Views(folder), "DatasetFolder"), (cifar, "CIFAR10"), (Transformed(whole, [0]), "Subset")):
         with pytest.raises(SourceError) as caught:
             as_source(dataset)
