@@ -12,7 +12,9 @@ torchvision keeps fractions: half a level for a rotation, less than one for a re
 weights. `fill` is turned back into a level, rounded as well.
 
 PIL images are resized with antialiasing whatever `antialias` says, so before ToTensor the recipe has antialias = true.
-Pillow's own kernels differ from the recipe's by about one level, and rotate or sample to another pixel at edges.
+Pillow's own kernels differ from the recipe's, which are those for tensors: by one level where they resize; a
+nearest-neighbour rotation takes a neighbouring pixel about once in a thousand, and a bilinear one differs by a level
+inside and more along the border of the image, where the recipe's mixes `fill` in.
 Images are RGB: what torchvision has as one grey channel comes as three equal ones.
 """
 
