@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dalipipe.adapt import as_source
+from dalipipe.adapt import as_source, known_size
 from dalipipe.arguments import (
     STATE_VERSION,
     available_threads,
@@ -147,7 +147,7 @@ class DataLoader:
         for name, value in sizes.items():
             check_range(name, value, 1)
         self.dataset = dataset
-        self.source, transform = as_source(dataset)
+        self.source, transform = as_source(dataset, with_transform=recipe is None)
         self.recipe = self._choose_recipe(recipe, transform)
         self.backend = resolve_backend(backend)
         self.batch_size = None if batch_sampler is not None or batch_size is None else int(batch_size)
@@ -180,7 +180,7 @@ class DataLoader:
                 "DataLoader: needs a recipe, and the data set has no transform to take it from. "
                 'Give recipe="imagenet-train", say (`dalipipe recipes` lists them), or set the data set\'s transform.'
             )
-        return Recipe.from_torchvision(transform, size=getattr(self.source, "size", None))
+        return Recipe.from_torchvision(transform, size=known_size(self.source))
 
     def _make_order(self) -> Order:
         if self.batch_sampler is not None:
