@@ -354,6 +354,11 @@ def _affine_reach(row, first_x, first_y, height, width):
 
 
 @njit(cache=True)
+def _set_region(region, top, left, height, width):
+    region[0], region[1], region[2], region[3] = top, left, height, width
+
+
+@njit(cache=True)
 def regions(records, out_height, out_width, needed):
     """Write which region of each image between two steps the later steps look at.
 
@@ -364,7 +369,7 @@ def regions(records, out_height, out_width, needed):
         needed: (n + 1, 4) int64, written: top, left, height, width, in px of the image before step i; all of the last.
     """
     top, left, height, width = 0, 0, out_height, out_width
-    needed[len(records)] = np.array((top, left, height, width))
+    _set_region(needed[len(records)], top, left, height, width)
     for step in range(len(records) - 1, -1, -1):
         record = records[step]
         args, in_h, in_w = record[ARGS:], int(record[IN_H]), int(record[IN_W])
@@ -390,4 +395,4 @@ def regions(records, out_height, out_width, needed):
             low_x, high_x = _affine_reach(args[0:3], left, top, height, width)
             top, height = _clip(low_y, high_y, in_h)
             left, width = _clip(low_x, high_x, in_w)
-        needed[step] = np.array((top, left, height, width))
+        _set_region(needed[step], top, left, height, width)

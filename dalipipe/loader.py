@@ -1,15 +1,25 @@
-"""The DataLoader: a source, a recipe and a backend, assembled."""
+"""The DataLoader: a data set, a recipe and a backend, assembled."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dalipipe import plan
+from dalipipe.adapt import as_source, known_size
+from dalipipe.arguments import (
+    STATE_VERSION,
+    available_threads,
+    check_range,
+    check_sampling,
+    check_state,
+    check_unsupported,
+    chosen_seed,
+    chosen_shard,
+    whole,
+)
 from dalipipe.backends import (
     CacheMode,
     Dtype,
@@ -24,51 +34,71 @@ from dalipipe.backends import (
     with_cache,
 )
 from dalipipe.errors import BackendError, ConfigError, DecodeError
+from dalipipe.orders import Order, OwnOrder, SamplerOrder
 from dalipipe.recipe import Recipe
-from dalipipe.sampling import Batch, batched
-from dalipipe.sources import FolderSource, Source
+from dalipipe.sampling import Batch, Cut, listed
+from dalipipe.sources import fingerprint
 from dalipipe.sources.base import name_of
 
 if TYPE_CHECKING:
     from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-
-def available_threads() -> int:
-    """Return how many CPUs this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_SINGLE = 16  # samples that travel together where batch_size is None
 
 
 class DataLoader:
-    """Yields batches of images and labels, augmented by a recipe.
+    """Yields batches of images and labels, augmented by a recipe; stands in for torch.utils.data.DataLoader.
 
-        source ─► order of the epoch ─► batches of indices ─► backend ─► (images, labels)
+        data set ─► order of the epoch ─► this rank's batches of indices ─► backend ─► (images, labels)
 
-    Each pass over the loader is one epoch; with `shuffle` each has its own order, and random ops decide anew.
+    Each pass over the loader is one epoch; with `shuffle` each has its own order, and random ops decide anew. Under
+    torch.distributed each rank gets its part of every global batch, unless a sampler is given: see `sampling.Shard`.
 
     Args:
-        source: A folder in ImageFolder's layout, or any `Source`.
-        batch_size: Samples a batch, >= 1.
+        dataset: A folder in ImageFolder's layout, a torchvision data set of images (or Subsets and concatenations of
+            such),
+            an in-memory one like CIFAR10, or any `Source`.
+        batch_size: Samples a batch (on each rank), >= 1; None yields single samples, (3, H, W) and int.
         shuffle: Whether each epoch has a random order, a function of `seed` and the epoch alone.
-        recipe: Name of a recipe, path of a TOML file, or a Recipe.
-        backend: "auto", "dali-gpu", "dali-cpu-stock" or "torchvision".
-        seed: Of every random decision, 0 to 2**64 - 1.
+        sampler: Iterable of sample indices, instead of `shuffle`. A sample that comes again is augmented anew.
+        batch_sampler: Iterable of lists of indices, instead of batch_size, shuffle, sampler and drop_last.
+        num_workers: As num_threads where it is not 0: there are threads, not processes.
+        collate_fn: Not supported: batches are tensors already.
+        pin_memory: Copy batches to page-locked memory, where CUDA works.
+        drop_last: Leave out a last (global) batch that is not full.
+        timeout: No meaning here.
+        worker_init_fn: Not supported: there are no worker processes.
+        multiprocessing_context: Not supported: there are no worker processes.
+        generator: Its initial seed is `seed`, where that is not given.
+        prefetch_factor: Batches prepared ahead, >= 1; default 2.
+        persistent_workers: No meaning here: threads always persist.
+        pin_memory_device: No meaning here.
+        in_order: No meaning here: batches always come in order.
+        recipe: Name of a recipe, path of a TOML file, or a Recipe; by default what the data set's transform says.
+        backend: "auto", "dali-gpu", "dali-cpu", "dali-cpu-stock" or "torchvision".
+        seed: Of every random decision, 0 to 2**64 - 1; by default torch's seed (torch.manual_seed).
         num_threads: Threads that decode and augment; by default one for each CPU this process may use.
-        drop_last: Leave out a last batch that is not full.
         device_id: CUDA device of dali-gpu.
-        prefetch: Batches prepared ahead, >= 1.
+        prefetch: As prefetch_factor.
         dtype: "float32" (the default), "float16", or "uint8": whole levels, neither rescaled nor normalised; the module
             `finish` does the rest on the device.
         memory_format: "contiguous" or "channels_last"; the shape is NCHW either way.
         cache: "ram": keep every decoded image in memory; "auto": keep those that fit; None: keep nothing. Images are
             decoded when the first epoch begins; random decisions and pixels are the same.
         cache_gb: Most memory for the cache, in 10**9 bytes; by default half of what is free.
+        rank: This process's part, 0 to world_size - 1; by default torch.distributed's.
+        world_size: Number of parts; by default torch.distributed's, or 1.
+        pad: Whether a last global batch of fewer samples than ranks is padded, so that all ranks have the same number
+            of
+            batches; by default where `shuffle` is true.
 
     Yields:
         images: (n, 3, H, W) float32, on `device`; uint8 where the recipe neither rescales nor normalises.
         labels: (n,) int64, on `device`.
 
     Raises:
-        ConfigError: an argument outside its range.
+        ConfigError: an argument outside its range, or one that is not supported, with what to do instead.
+        SourceError: a data set that can't be used.
         RecipeError: a recipe that can't be found or can't work.
         BackendError: a backend that can't run here, or lacks an op.
         DecodeError: while iterating; names every bad file of the batch.
@@ -76,41 +106,88 @@ class DataLoader:
 
     def __init__(
         self,
-        source: Source | str | Path,
-        batch_size: int = 1,
-        shuffle: bool = False,
-        *,
-        recipe: Recipe | str | Path,
-        backend: str = "auto",
-        seed: int = 0,
-        num_threads: int | None = None,
+        dataset: Any,
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Iterable[int] | None = None,
+        batch_sampler: Iterable[list[int]] | None = None,
+        num_workers: int = 0,
+        collate_fn: Any = None,
+        pin_memory: bool = False,
         drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Any = None,
+        multiprocessing_context: Any = None,
+        generator: torch.Generator | None = None,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
+        recipe: Recipe | str | Path | None = None,
+        backend: str = "auto",
+        seed: int | None = None,
+        num_threads: int | None = None,
         device_id: int = 0,
-        prefetch: int = 2,
+        prefetch: int | None = None,
         dtype: Dtype | None = None,
         memory_format: MemoryFormat = "contiguous",
         cache: CacheMode | None = None,
         cache_gb: float | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+        pad: bool | None = None,
     ) -> None:
-        threads = available_threads() if num_threads is None else num_threads
-        for name, value in (("batch_size", batch_size), ("num_threads", threads), ("prefetch", prefetch)):
-            if value < 1:
-                raise ConfigError(f"DataLoader: {name} must be at least 1, got {value}. Raise it.")
-        if not 0 <= seed < 2**64:
-            raise ConfigError(f"DataLoader: seed must be 0 to 2**64 - 1, got {seed}. Choose another.")
-        self.source: Source = FolderSource(source) if isinstance(source, str | Path) else source
-        self.recipe = Recipe.load(recipe)
+        check_unsupported(collate_fn, worker_init_fn, multiprocessing_context)
+        check_sampling(batch_size, shuffle, sampler, batch_sampler, drop_last)
+        threads = num_threads if num_threads is not None else (num_workers or available_threads())
+        ahead = prefetch if prefetch is not None else (2 if prefetch_factor is None else prefetch_factor)
+        check_range("num_workers", num_workers, 0)
+        sizes = {"num_threads": threads, "prefetch": ahead, "batch_size": 1 if batch_size is None else batch_size}
+        for name, value in sizes.items():
+            check_range(name, value, 1)
+        self.dataset = dataset
+        self.source, transform = as_source(dataset, with_transform=recipe is None)
+        self.recipe = self._choose_recipe(recipe, transform)
         self.backend = resolve_backend(backend)
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.seed = seed
-        self.drop_last = drop_last
+        self.batch_size = None if batch_sampler is not None or batch_size is None else int(batch_size)
+        self.shuffle, self.sampler, self.batch_sampler = bool(shuffle), sampler, batch_sampler
+        self.drop_last, self.num_workers, self.pin_memory = drop_last, num_workers, pin_memory
+        self.timeout, self.generator, self.prefetch_factor = timeout, generator, prefetch_factor
+        self.persistent_workers, self.pin_memory_device, self.in_order = persistent_workers, pin_memory_device, in_order
+        self.collate_fn = self.worker_init_fn = self.multiprocessing_context = None
+        given = sampler is not None or batch_sampler is not None
+        self.shard = chosen_shard(rank, world_size, self.shuffle if pad is None else pad, given)
+        self.seed = chosen_seed(seed, generator, self.shard)
         self.epoch = 0
-        kept = with_cache(self.source, cache, cache_gb, threads)
+        self._place: tuple[int, int] = (0, 0)  # epoch, and position in its order, of what was handed out last
+        self._resume: int | None = None
+        self._closed = False
+        most = _largest(batch_sampler) if batch_sampler is not None else self.batch_size or _SINGLE
+        self._cut = Cut(self.batch_size or _SINGLE, drop_last, self.shard)
+        self._order = self._make_order()
+        kept = with_cache(self.source, cache, cache_gb, int(threads))
         output = Output(dtype, memory_format)
-        self.job = Job(kept, self.recipe, seed, batch_size, threads, prefetch, device_id, output)
+        self.job = Job(kept, self.recipe, self.seed, most, int(threads), int(ahead), device_id, output)
         self._idle: list[Executor] = [compile_recipe(self.job, self.backend)]
         self.device = self._idle[0].device
+
+    def _choose_recipe(self, recipe: Recipe | str | Path | None, transform: Any) -> Recipe:
+        if recipe is not None:
+            return Recipe.load(recipe)
+        if transform is None:
+            raise ConfigError(
+                "DataLoader: needs a recipe, and the data set has no transform to take it from. "
+                'Give recipe="imagenet-train", say (`dalipipe recipes` lists them), or set the data set\'s transform.'
+            )
+        return Recipe.from_torchvision(transform, size=known_size(self.source))
+
+    def _make_order(self) -> Order:
+        if self.batch_sampler is not None:
+            return SamplerOrder(self.batch_sampler)
+        if self.sampler is not None:
+            return SamplerOrder(self.sampler)
+        return OwnOrder(len(self.source), self.seed, self.shuffle)
 
     @property
     def finish(self) -> Finish:
@@ -118,37 +195,78 @@ class DataLoader:
         return Finish(self.recipe)
 
     def __len__(self) -> int:
-        """Return the number of batches in an epoch."""
-        full, rest = divmod(len(self.source), self.batch_size)
-        return full + (rest > 0 and not self.drop_last)
+        """Return the number of batches that this rank has in an epoch; of samples where batch_size is None."""
+        if self.batch_sampler is not None:
+            return len(self.batch_sampler)  # type: ignore[arg-type]
+        length = len(self.source) if self.sampler is None else len(self.sampler)  # type: ignore[arg-type]
+        if self.batch_size is None:
+            return Cut(1, shard=self.shard).count(length)
+        return self._cut.count(length)
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the number of the next epoch, on which the order and the random decisions depend."""
-        self.epoch = epoch
+        """Set the number of the next epoch, on which the order and the random decisions depend.
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch as indices."""
-        count = len(self.source)
-        order = plan.permutation(count, self.seed, epoch).tolist() if self.shuffle else range(count)
-        return batched(order, self.batch_size, epoch=epoch, drop_last=self.drop_last)
+        Raises:
+            ConfigError: not a whole number from 0 to 2**32 - 1.
+        """
+        if not whole(epoch) or not 0 <= epoch < 2**32:
+            raise ConfigError(f"DataLoader: epoch must be 0 to 2**32 - 1, got {epoch!r}. Count from 0.")
+        self.epoch, self._resume = int(epoch), None
+        self._place = (self.epoch, 0)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield the batches of the next epoch."""
-        epoch = self.epoch
-        self.epoch += 1
-        return self._epoch(epoch)
+    def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """Yield this rank's batches of an epoch as indices.
 
-    def _epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        Args:
+            epoch: Number of the pass.
+            skip: Position in the epoch's order to begin at: samples, or batches of a batch sampler.
+        """
+        order = self._order.begin(epoch)
+        if self.batch_sampler is not None:
+            return listed(order, epoch, skip)
+        return self._cut.batches(order, epoch, skip)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the batches of the next epoch, or what is left of the one that `load_state_dict` went back to.
+
+        Raises:
+            ConfigError: the loader is closed.
+        """
+        if self._closed:
+            raise ConfigError("DataLoader: is closed and can't be iterated. Make a new one.")
+        epoch, skip = self.epoch, self._resume or 0
+        self.epoch, self._resume = epoch + 1, None
+        self._place = (epoch, skip)
+        return self._epoch(epoch, self.batches(epoch, skip))
+
+    def _epoch(self, epoch: int, batches: Iterator[Batch]) -> Iterator[Any]:
         executor = self._idle.pop() if self._idle else compile_recipe(self.job, self.backend)
-        results = executor.run(self.batches(epoch))
+        results = executor.run(batches)
         try:
             for result in results:
                 if result.failures:
                     raise self._decode_error(result)
-                yield result.images, result.labels
+                yield from self._hand_out(epoch, result)
+            self._place = (epoch + 1, 0)
         finally:
             results.close()  # type: ignore[attr-defined]
-            self._idle.append(executor)
+            if self._closed:
+                executor.close()
+            else:
+                self._idle.append(executor)
+
+    def _hand_out(self, epoch: int, result: Result) -> Iterator[Any]:
+        images, labels = result.images, result.labels
+        if self.pin_memory and images.device.type == "cpu" and torch.cuda.is_available():
+            images, labels = images.pin_memory(), labels.pin_memory()
+        if self.batch_size is None and self.batch_sampler is None:
+            begin = result.batch.position - len(images) * self.shard.world_size
+            for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True), 1):
+                self._place = (epoch, max(0, begin) + number * self.shard.world_size)
+                yield image, label
+            return
+        self._place = (epoch, result.batch.position)
+        yield images, labels
 
     def _decode_error(self, result: Result) -> DecodeError:
         bad = [
@@ -160,8 +278,52 @@ class DataLoader:
             f"{len(bad)} {files} can't be used: {', '.join(bad)}. Replace or remove {files} and run again."
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the loader is, as JSON: the batches handed out count, not those prepared ahead.
+
+        It is the same on every rank, and under 1 KB unless a random sampler is given, whose generator is kept too.
+        """
+        epoch, position = self._place
+        return {
+            "version": STATE_VERSION,
+            "epoch": epoch,
+            "position": position,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "length": len(self.source),
+            "data": fingerprint(self.source),
+            "recipe": self.recipe.fingerprint(),
+            "order": self._order.state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to where `state_dict` was taken: the next iteration yields what was left of that epoch.
+
+        Batch size, world size, threads and backend may differ: exactly the remaining samples come, with the same random
+        decisions.
+
+        Raises:
+            StateError: the state is malformed, or of another data set, recipe or order.
+        """
+        check_state(state, self.state_dict())
+        if state["seed"] != self.seed:
+            self._reseed(state["seed"])
+        self.epoch, self._resume = state["epoch"], state["position"]
+        self._place = (state["epoch"], state["position"])
+        self._order.restore(state["order"])
+
+    def _reseed(self, seed: int) -> None:
+        """Take another seed: the decisions of a state belong to the seed that it was saved under."""
+        self.seed = chosen_seed(seed, None, self.shard)
+        self.job = self.job.reseeded(self.seed)
+        self._order = self._make_order()
+        for executor in self._idle:
+            executor.close()
+        self._idle = [compile_recipe(self.job, self.backend)]
+
     def close(self) -> None:
-        """Release threads and memory. The loader can't be used afterwards."""
+        """Release threads and memory. The loader can't be iterated again; an epoch that runs may end."""
+        self._closed = True
         for executor in self._idle:
             executor.close()
         self._idle.clear()
@@ -173,6 +335,14 @@ class DataLoader:
     def __exit__(self, *_exception: Any) -> None:
         """Close the loader."""
         self.close()
+
+
+def _largest(batch_sampler: Iterable[list[int]]) -> int:
+    """Return the size of the largest batch; only a sampler that does not say its batch size is listed for it."""
+    size = getattr(batch_sampler, "batch_size", None)
+    if size is None:
+        size = max((len(batch) for batch in batch_sampler), default=1)
+    return int(size)
 
 
 def dali_iterator(loader: DataLoader, epoch: int = 0) -> DALIGenericIterator:

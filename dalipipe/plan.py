@@ -8,17 +8,22 @@ Source: Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_MULTIPLIER_0, _MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
+_MULTIPLIERS = np.array((_MULTIPLIER_0, _MULTIPLIER_1), dtype=np.uint64)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _ROUNDS = 10
+_DIGIT = np.uint64(16)
+_FEW_BLOCKS = 128  # beyond these, arrays pay
 
 ORDER_POSITION = 0xFFFF
 """The op position that stands for the order of an epoch: no recipe has so many ops."""
@@ -35,13 +40,21 @@ def philox(counter: Sequence[NDArray[np.uint64] | np.uint64], key: int) -> tuple
         key: The 64-bit key.
     """
     c0, c1, c2, c3 = np.broadcast_arrays(*counter)
-    k0, k1 = key & 0xFFFFFFFF, key >> 32
-    for _ in range(_ROUNDS):
-        p0, p1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
-        c0, c2 = (p1 >> _HALF) ^ c1 ^ np.uint64(k0), (p0 >> _HALF) ^ c3 ^ np.uint64(k1)
-        c1, c3 = p1 & _LOW, p0 & _LOW
-        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
-    return c0, c1, c2, c3
+    even, odd = np.stack((c0, c2)), np.stack((c1, c3))
+    pair = (2, *(1,) * c0.ndim)
+    multipliers = _MULTIPLIERS.reshape(pair)
+    for keys in _round_keys(key):
+        product = (multipliers * even)[::-1]
+        even, odd = (product >> _HALF) ^ odd ^ keys.reshape(pair), product & _LOW
+    return even[0], odd[0], even[1], odd[1]
+
+
+@lru_cache(maxsize=64)
+def _round_keys(key: int) -> NDArray[np.uint64]:
+    """Return the two words of the key of each round, (10, 2)."""
+    rounds = range(_ROUNDS)
+    words = [[(key + n * _WEYL[0]) & 0xFFFFFFFF, ((key >> 32) + n * _WEYL[1]) & 0xFFFFFFFF] for n in rounds]
+    return np.array(words, dtype=np.uint64)
 
 
 @lru_cache(maxsize=64)
@@ -75,6 +88,69 @@ def uniforms(
     blocks = philox((index, occurrence, np.uint64(epoch), words[None, :]), seed)
     drawn = np.stack(blocks, axis=-1).reshape(len(index), 4 * len(words))
     return np.multiply(drawn[:, columns], 2.0**-32, order="C")
+
+
+def _philox_lanes(
+    c0: Sequence[int], c1: Sequence[int], c2: int, c3: Sequence[int], key: int
+) -> Iterator[tuple[int, ...]]:
+    """Return the four words of each block, as `philox` does, without the cost of starting arrays.
+
+    Python's integers hold a lane of 64 bits for each block: one multiplication does them all, and none flows over,
+    since a product of two words of 32 bits takes no more.
+    """
+    lanes = struct.Struct(f"<{len(c0)}Q")
+    low, round_keys = _lane_constants(len(c0), key)
+    w0, w1, w2, w3 = (int.from_bytes(lanes.pack(*words), "little") for words in (c0, c1, [c2] * len(c0), c3))
+    for k0, k1 in round_keys:
+        p0, p1 = _MULTIPLIER_0 * w0, _MULTIPLIER_1 * w2
+        w0, w1, w2, w3 = (p1 >> 32) & low ^ w1 ^ k0, p1 & low, (p0 >> 32) & low ^ w3 ^ k1, p0 & low
+    return zip(*(lanes.unpack(word.to_bytes(lanes.size, "little")) for word in (w0, w1, w2, w3)), strict=True)
+
+
+@lru_cache(maxsize=256)
+def _lane_constants(blocks: int, key: int) -> tuple[int, list[tuple[int, int]]]:
+    """Return in so many lanes the mask of the lower word, and the key of each round."""
+    ones = sum(1 << 64 * lane for lane in range(blocks))
+    return 0xFFFFFFFF * ones, [(int(k0) * ones, int(k1) * ones) for k0, k1 in _round_keys(key)]
+
+
+def streams(
+    lengths: Sequence[int], seed: int, epoch: int, position: int, indices: Sequence[int], occurrences: Sequence[int]
+) -> list[list[float]]:
+    """Return as many uniform numbers as each sample wants for one op, where that differs from sample to sample.
+
+    The first 2**18 numbers of a sample are those that `uniforms` gives an op at that position. Further ones carry the
+    number of their block on in the upper half of the occurrence's counter word, so that 2**34 can be had.
+
+    Args:
+        lengths: How many numbers each sample wants.
+        seed: 0 to 2**64 - 1.
+        epoch: 0 to 2**32 - 1.
+        position: Position of the op in the recipe.
+        indices: Sample indices, each < 2**32.
+        occurrences: How often each sample came before within this epoch, each < 2**16.
+
+    Returns:
+        For each sample its numbers, float64 in [0, 1), multiples of 2**-32.
+    """
+    counts = [-(-length // 4) for length in lengths]
+    if sum(counts) <= _FEW_BLOCKS:
+        c0 = [index for index, count in zip(indices, counts, strict=True) for _ in range(count)]
+        c1 = [occurrence for occurrence, count in zip(occurrences, counts, strict=True) for _ in range(count)]
+        c3 = [position << 16 | block for count in counts for block in range(count)]
+        flat = [word * 2.0**-32 for block in _philox_lanes(c0, c1, epoch, c3, seed) for word in block]
+        starts = accumulate((4 * count for count in counts), initial=0)
+        return [flat[start : start + length] for start, length in zip(starts, lengths, strict=False)]
+    repeats = np.array(counts)
+    ends = np.cumsum(repeats)
+    block = (np.arange(ends[-1]) - np.repeat(ends - repeats, repeats)).astype(np.uint64)
+    index = np.repeat(np.array(indices, dtype=np.uint64), repeats)
+    occurrence = np.repeat(np.array(occurrences, dtype=np.uint64), repeats) | (block >> _DIGIT) << _DIGIT
+    word = np.uint64(position << 16) | block & np.uint64(0xFFFF)
+    drawn = np.stack(philox((index, occurrence, np.uint64(epoch), word), seed), axis=-1).ravel() * 2.0**-32
+    flat = drawn.tolist()
+    starts = (4 * (ends - repeats)).tolist()
+    return [flat[start : start + length] for start, length in zip(starts, lengths, strict=True)]
 
 
 def permutation(length: int, seed: int, epoch: int) -> NDArray[np.int64]:

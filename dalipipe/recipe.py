@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib
 import json
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from dalipipe.errors import RecipeError
 from dalipipe.ops import OPS, CenterCrop, ImageSpec, Normalize, Op, Resize, ToDtype
+from dalipipe.ops.base import Kind
+from dalipipe.ops.text import TEXT_OPS, TextOp
 
 Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation of each channel, in levels."""
@@ -33,13 +36,13 @@ def list_recipes() -> dict[str, Path]:
 
 
 class Recipe(BaseModel):
-    """What is done to each image, as data.
+    """What is done to each image, or to each sentence, as data.
 
     Attributes:
         name: Short name, as in the file name.
         description: One sentence.
         evaluation: Name or path of the recipe for validation images; empty for the one derived by `eval_twin`.
-        ops: The steps, in order.
+        ops: The steps, in order, all of one kind.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +51,34 @@ class Recipe(BaseModel):
     description: str = ""
     evaluation: str = ""
     ops: tuple[SerializeAsAny[Op], ...]
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Recipe:
+        names = {kind: [op.op for op in self.ops if op.kind == kind] for kind in ("image", "text")}
+        if names["image"] and names["text"]:
+            raise ValueError(
+                f"a recipe holds ops of one kind, got {names['image'][0]} for images and {names['text'][0]} for text. "
+                "Make two recipes of it"
+            )
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        """What the recipe works on, "image" or "text"."""
+        return self.ops[0].kind if self.ops else "image"
+
+    def require_kind(self, kind: Kind) -> None:
+        """Refuse a recipe of the other kind.
+
+        Raises:
+            RecipeError: the recipe is not of `kind`.
+        """
+        if self.kind != kind:
+            use = {"image": "dalipipe.DataLoader", "text": "dalipipe.text.TextAugment"}[self.kind]
+            raise RecipeError(
+                f"recipe {self.name!r}: a recipe of {kind} ops is needed here, got one of {self.kind} ops. "
+                f"Choose another, or give this one to {use}."
+            )
 
     @classmethod
     def load(cls, recipe: Recipe | str | Path) -> Recipe:
@@ -79,6 +110,9 @@ class Recipe(BaseModel):
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise RecipeError(f"recipe: can't read {str(path)!r}: {reason}. Give the path of a TOML file.") from error
         loaded = cls.from_toml(text, where=str(path))
+        if loaded.kind == "text":
+            located = tuple(op.located(path.parent) for op in loaded.ops if isinstance(op, TextOp))
+            loaded = loaded.model_copy(update={"ops": located})
         beside = path.parent / loaded.evaluation
         return loaded.model_copy(update={"evaluation": str(beside)}) if _is_file(beside) else loaded
 
@@ -110,9 +144,32 @@ class Recipe(BaseModel):
         except ValidationError as error:
             raise RecipeError(_first_problem(where, error, cls.model_fields)) from error
         try:
-            recipe.shapes()
+            if recipe.kind == "image":
+                recipe.shapes()
         except RecipeError as error:
             raise RecipeError(f"{where}: {error}") from error
+        return recipe
+
+    @classmethod
+    def from_torchvision(
+        cls, transform: object, name: str = "from-torchvision", size: tuple[int, int] | None = None
+    ) -> Recipe:
+        """Return the recipe that does what a torchvision transform does, v1 or v2.
+
+        Args:
+            transform: A transform, or a Compose of them, as a data set's `transform=` takes it.
+            name: Name of the recipe.
+            size: (height, width) of every incoming image in px, where all have the same. Needed only where the
+                transform doesn't fix the size of its output.
+
+        Raises:
+            RecipeError: a transform, or an argument of one, that recipes don't have; an output that is no tensor, or
+                whose size is not fixed.
+
+        See `dalipipe.translate` for how near the result is.
+        """
+        # By name: torchvision's transforms are translated a layer above, and a recipe knows nothing of them.
+        recipe: Recipe = importlib.import_module("dalipipe.translate").from_torchvision(transform, name, size)
         return recipe
 
     def to_toml(self) -> str:
@@ -133,8 +190,9 @@ class Recipe(BaseModel):
             start: What is known of the incoming images; by default neither height nor width.
 
         Raises:
-            RecipeError: an op that can't work at its place, or an output whose size is not fixed.
+            RecipeError: an op that can't work at its place, an output whose size is not fixed, or a recipe for text.
         """
+        self.require_kind("image")
         specs = [start or ImageSpec()]
         stage = 0
         for position, op in enumerate(self.ops, 1):
@@ -180,10 +238,10 @@ class Recipe(BaseModel):
     @property
     def is_random(self) -> bool:
         """Whether any op draws random numbers."""
-        return any(op.uniforms for op in self.ops)
+        return any(op.is_random for op in self.ops)
 
     def eval_twin(self) -> Recipe:
-        """Return the recipe for validation images.
+        """Return the recipe for validation images or sentences.
 
         That is the one named by `evaluation` (a recipe's name, or a path beside this recipe's file). Without one:
         resize to 256/224 of the output, crop the centre, and keep this recipe's rescaling and normalisation.
@@ -192,12 +250,23 @@ class Recipe(BaseModel):
             return Recipe.load(self.evaluation)
         if not self.is_random:
             return self
+        if self.kind == "text":
+            return self._eval_twin_of_text()
         _, height, width = self.output_shape
         shorter = round(min(height, width) * 256 / 224)
         first: Op = Resize(size=shorter) if height == width else Resize(size=(height, width))
         kept = tuple(op for op in self.ops if op.stage == "range")
         ops = (first, CenterCrop(size=(height, width)), *kept) if height == width else (first, *kept)
         return Recipe(name=f"{self.name}-eval", description=f"Evaluation twin derived from {self.name}.", ops=ops)
+
+    def _eval_twin_of_text(self) -> Recipe:
+        kept = tuple(op for op in self.ops if not op.is_random)
+        if not kept:
+            raise RecipeError(
+                f"recipe {self.name!r}: every op is random, so nothing is left to do to sentences for evaluation. "
+                "Evaluate on the sentences as they are."
+            )
+        return Recipe(name=f"{self.name}-eval", description=f"Evaluation twin derived from {self.name}.", ops=kept)
 
 
 def build_op(entry: Any, where: str) -> Op:
@@ -211,14 +280,16 @@ def build_op(entry: Any, where: str) -> Op:
             f'{where}: must be a table with a text `op`, got {entry!r}. Write for example op = "CenterCrop".'
         )
     name = entry["op"]
-    if name not in OPS:
-        close = difflib.get_close_matches(name, OPS, n=1)
+    model = OPS.get(name) or TEXT_OPS.get(name)
+    if model is None:
+        close = difflib.get_close_matches(name, [*OPS, *TEXT_OPS], n=1)
         hint = f"Did you mean {close[0]}? " if close else ""
-        raise RecipeError(f"{where}: unknown op {name!r}. {hint}There are: {', '.join(sorted(OPS))}.")
+        known = f"{', '.join(sorted(OPS))}; for text {', '.join(sorted(TEXT_OPS))}"
+        raise RecipeError(f"{where}: unknown op {name!r}. {hint}There are: {known}.")
     try:
-        return OPS[name](**entry)
+        return model(**entry)
     except ValidationError as error:
-        raise RecipeError(_first_problem(f"{where} ({name})", error, OPS[name].model_fields)) from error
+        raise RecipeError(_first_problem(f"{where} ({name})", error, model.model_fields)) from error
 
 
 def _is_file(path: Path) -> bool:

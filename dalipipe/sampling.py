@@ -1,4 +1,9 @@
-"""Which sample goes into which batch: decided in Python, before a backend runs."""
+"""Which sample goes into which batch on which rank: decided in Python, before a backend runs.
+
+The order of an epoch is one sequence of samples, the same on every rank. It is cut into global batches; each rank
+takes its part of each of them. So the global batches do not depend on the world size, and a place in an epoch is one
+number: how many samples of the order lie behind it.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +22,13 @@ class Batch:
         epoch: Number of the pass over the data.
         indices: (n,) int64, positions in the source.
         occurrences: (n,) int64, how often each sample came before within the epoch; 0 for a sampler that repeats none.
+        position: How many samples of the epoch's order lie behind this batch, other ranks' included.
     """
 
     epoch: int
     indices: NDArray[np.int64]
     occurrences: NDArray[np.int64]
+    position: int = 0
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -29,33 +36,112 @@ class Batch:
 
     def select(self, keep: NDArray[np.bool_]) -> Batch:
         """Return the batch with only the samples where `keep` is true."""
-        return Batch(self.epoch, self.indices[keep], self.occurrences[keep])
+        return Batch(self.epoch, self.indices[keep], self.occurrences[keep], self.position)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One rank's part of every global batch.
+
+    A full global batch has `world_size` parts of the same size. The last one of an epoch, where it is not full, is
+    divided as evenly as can be, without padding. Only where it has fewer samples than there are ranks do some get
+    none: with `pad` its samples are repeated until each rank has one, so that every rank has the same number of
+        batches.
+
+    Attributes:
+        rank: 0 to world_size - 1.
+        world_size: Number of ranks, >= 1.
+        pad: Whether to repeat samples so that every rank has a part: for training. Without, each sample comes exactly
+            once:
+            for evaluation.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    pad: bool = False
+
+    def part(self, count: int) -> tuple[int, int]:
+        """Return (first, one past the last) of this rank's samples in a global batch of `count`."""
+        size, more = divmod(count, self.world_size)
+        first = self.rank * size + min(self.rank, more)
+        return first, first + size + (self.rank < more)
+
+    def missing(self, count: int) -> int:
+        """Return how many samples a global batch of `count` lacks to give each rank one, 0 without `pad`."""
+        return max(0, self.world_size - count) if self.pad and count else 0
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How an order becomes batches.
+
+    Attributes:
+        batch_size: Samples in each of a rank's batches but the last.
+        drop_last: Leave out a last global batch that is not full.
+        shard: The rank's part.
+    """
+
+    batch_size: int
+    drop_last: bool = False
+    shard: Shard = Shard()
+
+    def count(self, length: int) -> int:
+        """Return how many batches this rank has of an epoch of `length` samples."""
+        full, rest = divmod(length, self.batch_size * self.shard.world_size)
+        if self.drop_last or rest == 0:
+            return full
+        first, stop = self.shard.part(rest + self.shard.missing(rest))
+        return full + (stop > first)
+
+    def batches(self, order: Iterable[int], epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """Yield this rank's batches of an epoch.
+
+        Args:
+            order: Sample indices, the same on every rank.
+            epoch: Number of the pass, for the random decisions.
+            skip: How many samples of the order were dealt with before.
+        """
+        size = self.batch_size * self.shard.world_size
+        seen: dict[int, int] = {}
+        pending: list[tuple[int, int]] = []
+        position = 0
+        for index in order:
+            occurrence = seen.get(index, 0)
+            seen[index] = occurrence + 1
+            position += 1
+            if position > skip:
+                pending.append((int(index), occurrence))
+            if len(pending) == size:
+                yield self._part(pending, epoch, position)
+                pending = []
+        if pending and not self.drop_last:
+            again = [
+                (pending[i % len(pending)][0], seen[pending[i % len(pending)][0]] + i // len(pending))
+                for i in range(self.shard.missing(len(pending)))
+            ]
+            last = self._part(pending + again, epoch, position)
+            if len(last):
+                yield last
+
+    def _part(self, samples: list[tuple[int, int]], epoch: int, position: int) -> Batch:
+        first, stop = self.shard.part(len(samples))
+        mine = np.array(samples[first:stop], dtype=np.int64).reshape(-1, 2)
+        return Batch(epoch, np.ascontiguousarray(mine[:, 0]), np.ascontiguousarray(mine[:, 1]), position)
 
 
 def batched(order: Iterable[int], batch_size: int, *, epoch: int, drop_last: bool) -> Iterator[Batch]:
-    """Yield the batches of an epoch whose samples come in the given order.
+    """Yield the batches of an epoch whose samples come in the given order, on one rank."""
+    return Cut(batch_size, drop_last).batches(order, epoch)
 
-    Args:
-        order: Sample indices.
-        batch_size: Samples in every batch but the last.
-        epoch: Number of the pass, for the random decisions.
-        drop_last: Leave out a last batch that is not full.
-    """
+
+def listed(batches: Iterable[Iterable[int]], epoch: int, skip: int = 0) -> Iterator[Batch]:
+    """Yield the batches that a batch sampler lists, without the first `skip`; positions count batches."""
     seen: dict[int, int] = {}
-    pending: list[int] = []
-    for index in order:
-        pending.append(int(index))
-        if len(pending) == batch_size:
-            yield make_batch(pending, epoch, seen)
-            pending = []
-    if pending and not drop_last:
-        yield make_batch(pending, epoch, seen)
-
-
-def make_batch(indices: list[int], epoch: int, seen: dict[int, int]) -> Batch:
-    """Return a batch and count each of its samples in `seen`."""
-    occurrences = []
-    for index in indices:
-        occurrences.append(seen.get(index, 0))
-        seen[index] = occurrences[-1] + 1
-    return Batch(epoch, np.array(indices, dtype=np.int64), np.array(occurrences, dtype=np.int64))
+    for position, indices in enumerate(batches, 1):
+        occurrences = []
+        for index in indices:
+            occurrences.append(seen.get(index, 0))
+            seen[index] = occurrences[-1] + 1
+        if position > skip:
+            numbers = np.array([int(index) for index in indices], dtype=np.int64)
+            yield Batch(epoch, numbers, np.array(occurrences, dtype=np.int64), position)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -76,6 +76,10 @@ class Job:
     def channels_last(self) -> bool:
         """Whether the three channels of a pixel lie side by side in memory."""
         return self.output.memory_format == "channels_last"
+
+    def reseeded(self, seed: int) -> Job:
+        """Return the same job under another seed."""
+        return replace(self, seed=seed)
 
     def no_images(self, device: torch.device) -> torch.Tensor:
         """Return a batch of no images."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,12 @@ def shape_of(shapes, tensor, sample, samples, ndim):
 
 
 @njit(cache=True)
+def integers(pointer, count):
+    """Return `count` int32 numbers that begin at an address."""
+    return carray(address_as_void_pointer(pointer), count, dtype=np.int32)
+
+
+@njit(cache=True)
 def floats(pointer, count):
     """Return `count` float64 numbers that begin at an address."""
     return carray(address_as_void_pointer(pointer), count, dtype=np.float64)
@@ -122,24 +129,26 @@ def resolve_sample(outs, ins, in_shapes):
     return records, size[0], size[1]
 
 
-@cfunc(SETUP_SIGNATURE, cache=True)
 def _resolve_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins, samples):
     for sample in range(samples):
         set_records_shape(out_shapes, in_shapes, sample, samples)
         shape_of(out_shapes, 1, sample, samples, 1)[0] = 1
 
 
-@cfunc(RUN_SIGNATURE, cache=True)
 def _resolve_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
     resolve_sample(addresses(outs, 2), addresses(ins, 3), in_shapes)
 
 
-RESOLVE = Compiled(
-    _resolve_setup,
-    _resolve_run,
-    outputs=((types.FLOAT64, 2), (types.INT32, 1)),
-    inputs=((types.UINT8, 1), (types.FLOAT64, 1), (types.INT64, 1)),
-)
-"""The bytes of a Program's table, uniforms (total,) float64, shape (3,) int64
--> records (n, RECORD) float64, status (1,) int32.
-"""
+@cache
+def resolver() -> Compiled:
+    """Return the operator that resolves a sample.
+
+    The bytes of a Program's table, uniforms (total,) float64, size (2 or more,) int64
+    -> records (n, RECORD) float64, status (1,) int32.
+    """
+    return Compiled(
+        cfunc(SETUP_SIGNATURE, cache=True)(_resolve_setup),
+        cfunc(RUN_SIGNATURE, cache=True)(_resolve_run),
+        outputs=((types.FLOAT64, 2), (types.INT32, 1)),
+        inputs=((types.UINT8, 1), (types.FLOAT64, 1), (types.INT64, 1)),
+    )

@@ -24,7 +24,7 @@ from nvidia.dali.pipeline import Pipeline
 
 from dalipipe import ops
 from dalipipe.backends.base import Job
-from dalipipe.backends.compiled import RESOLVE, operator
+from dalipipe.backends.compiled import operator, resolver
 from dalipipe.errors import BackendError
 from dalipipe.geometry import ARGS, OUT_H, Program
 from dalipipe.recipe import Recipe
@@ -151,7 +151,7 @@ def resolve_node(program: Program, uniforms: DataNode, shape: DataNode) -> tuple
         uniforms: (max(1, total),) float64.
         shape: (3,) int64: height, width, channels of the image as decoded.
     """
-    records, status = operator(RESOLVE, bytes_constant(program.table), uniforms, shape)
+    records, status = operator(resolver(), bytes_constant(program.table), uniforms, shape)
     return records, status
 
 

@@ -65,7 +65,7 @@ def inputs(job: Job, batch: Batch, kind: str, prepare: Prepare) -> tuple[tuple[A
 
     DALI gets what `prepare` makes of the items, uniforms (n, max(1, total)) float64 and labels (n,) int64.
     """
-    fed, keep = prepare([job.source.item(index) for index in batch.indices.tolist()], kind)
+    fed, keep = prepare([checked(job.source, index) for index in batch.indices.tolist()], kind)
     uniforms = plan.uniforms(job.program.counts, job.seed, batch.epoch, batch.indices, batch.occurrences)
     if uniforms.shape[1] == 0:
         uniforms = np.zeros((len(batch), 1))

@@ -2,16 +2,18 @@
 
     item, uniforms, label ─ external_source
     item ─ io.file.read ─► encoded ─ peek_image_shape ─► (H, W) ┐
-    uniforms ───────────────────────────────────────────────────┴─ WINDOW ─► records, status, start, extent
+    uniforms ───────────────────────────────────────────────────┴─ window ─► records, status, start, extent
     encoded, start, extent ─ decoders.image_slice ─► pixels ┐
-    records, start ─────────────────────────────────────────┴─ RUN ─► images
+    records, start ─────────────────────────────────────────┴─ runner ─► images
 
 Pixels that are in memory already are read where they lie: their address goes in, nothing is copied.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +33,23 @@ from dalipipe.backends.compiled import (
     Compiled,
     addresses,
     floats,
+    integers,
     operator,
     resolve_sample,
     set_records_shape,
     shape_of,
-    table_of,
 )
 from dalipipe.backends.dali import Device, Feed, bytes_constant, decode, encode, load
-from dalipipe.backends.kernels import run_steps
-from dalipipe.geometry import OUT_H, OUT_W, RECORD, regions, resolve
+from dalipipe.backends.kernels import OUT_HEIGHT, OUT_WIDTH, run_steps
+from dalipipe.geometry import OUT_H, OUT_W, RECORD, regions
 from dalipipe.recipe import Recipe
 from dalipipe.sources.base import Item
 
-_TABLE, _VECTOR = (types.UINT8, 1), (types.FLOAT64, 1)
+_log = logging.getLogger("dalipipe")
 _STAND_IN = Path(__file__).with_name("pixel.ppm")
 _FINISH = 6  # numbers of the finish: scale and shift of each channel; the strides and the size of the output follow
 
 
-@cfunc(SETUP_SIGNATURE, cache=True)
 def _window_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins, samples):
     for sample in range(samples):
         set_records_shape(out_shapes, in_shapes, sample, samples)
@@ -57,160 +58,92 @@ def _window_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins,
         shape_of(out_shapes, 3, sample, samples, 1)[0] = 2
 
 
-@cfunc(RUN_SIGNATURE, cache=True)
 def _window_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
     out = addresses(outs, 4)
     records, _height, _width = resolve_sample(out, addresses(ins, 3), in_shapes)
-    start = carray(address_as_void_pointer(out[2]), 2, dtype=np.int32)
-    extent = carray(address_as_void_pointer(out[3]), 2, dtype=np.int32)
+    start, extent = integers(out[2], 2), integers(out[3], 2)
     needed = np.empty((len(records) + 1, 4), np.int64)
     regions(records, int(records[-1, OUT_H]), int(records[-1, OUT_W]), needed)
     start[0], start[1], extent[0], extent[1] = needed[0, 0], needed[0, 1], needed[0, 2], needed[0, 3]
 
 
-WINDOW = Compiled(
-    _window_setup,
-    _window_run,
-    outputs=((types.FLOAT64, 2), (types.INT32, 1), (types.INT32, 1), (types.INT32, 1)),
-    inputs=(_TABLE, _VECTOR, (types.INT64, 1)),
-)
-"""A Program's table, uniforms, shape (3,) int64 -> records, status, start (2,) and extent (2,) of the window to
-decode, px."""
+@cache
+def window() -> Compiled:
+    """Return the operator that resolves a sample and finds the window to decode.
+
+    A Program's table, uniforms, size (2,) int64 -> records, status, start (2,) and extent (2,) int32 of the window, px.
+    """
+    return Compiled(
+        cfunc(SETUP_SIGNATURE, cache=True)(_window_setup),
+        cfunc(RUN_SIGNATURE, cache=True)(_window_run),
+        outputs=((types.FLOAT64, 2), (types.INT32, 1), (types.INT32, 1), (types.INT32, 1)),
+        inputs=((types.UINT8, 1), (types.FLOAT64, 1), (types.INT64, 1)),
+    )
 
 
 @njit(cache=True)
-def _run(pixels, height, width, corner, records, numbers, out):
-    """Run the steps; `numbers` are the finish and the output plan."""
-    finish = numbers[:_FINISH].astype(np.float32)
-    plan = numbers[_FINISH:].astype(np.int64)
-    run_steps(pixels, height, width, corner, records, finish, out, (plan[0], plan[1], plan[2], plan[3], plan[4], 0, 0))
+def _arguments(ins, in_shapes):
+    """Return what `run_steps` takes but the output: pixels, height, width, corner, records, finish, plan.
 
-
-@njit(cache=True)
-def _set_image_shape(out_shapes, in_shapes, blank, sample, samples):
-    """Write the shape of images (output 0): the first three sides of the empty tensor that is input `blank`."""
-    image, sides = shape_of(out_shapes, 0, sample, samples, 3), shape_of(in_shapes, blank, sample, samples, 4)
-    image[0], image[1], image[2] = sides[0], sides[1], sides[2]
-
-
-@njit(cache=True)
-def _run_decoded(out, into, in_shapes):
-    """Take decoded pixels through their steps; inputs: pixels, records, start, numbers, blank."""
-    size = shape_of(in_shapes, 0, 0, 1, 3)
-    pixels = carray(address_as_void_pointer(into[0]), size[0] * size[1] * 3, dtype=np.uint8)
-    steps = shape_of(in_shapes, 1, 0, 1, 2)[0]
-    records = carray(address_as_void_pointer(into[1]), (steps, RECORD), dtype=np.float64)
-    start = carray(address_as_void_pointer(into[2]), 2, dtype=np.int32)
-    numbers = floats(into[3], shape_of(in_shapes, 3, 0, 1, 1)[0] // 8)
-    _run(pixels, size[0], size[1], (start[0], start[1]), records, numbers, out)
-
-
-@cfunc(SETUP_SIGNATURE, cache=True)
-def _decoded_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins, samples):
-    for sample in range(samples):
-        _set_image_shape(out_shapes, in_shapes, 4, sample, samples)
-
-
-@njit(cache=True)
-def _volume(out_shapes):
-    sides = shape_of(out_shapes, 0, 0, 1, 3)
-    return sides[0] * sides[1] * sides[2]
-
-
-@cfunc(RUN_SIGNATURE, cache=True)
-def _decoded_float_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
-    out = carray(address_as_void_pointer(addresses(outs, 1)[0]), _volume(out_shapes), dtype=np.float32)
-    _run_decoded(out, addresses(ins, 5), in_shapes)
-
-
-@cfunc(RUN_SIGNATURE, cache=True)
-def _decoded_byte_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
-    out = carray(address_as_void_pointer(addresses(outs, 1)[0]), _volume(out_shapes), dtype=np.uint8)
-    _run_decoded(out, addresses(ins, 5), in_shapes)
-
-
-_DECODED_INPUTS = ((types.UINT8, 3), (types.FLOAT64, 2), (types.INT32, 1), (types.UINT8, 1), (types.UINT8, 4))
-RUN = {
-    types.FLOAT: Compiled(_decoded_setup, _decoded_float_run, ((types.FLOAT, 3),), _DECODED_INPUTS),
-    types.UINT8: Compiled(_decoded_setup, _decoded_byte_run, ((types.UINT8, 3),), _DECODED_INPUTS),
-}
-"""Pixels (H, W, 3) uint8, records, start (2,), finish and plan, blank (.., .., .., 0) -> images of the shape of
-blank."""
-
-
-@njit(cache=True)
-def _run_mixed(out, into, in_shapes):
-    """Take pixels through their steps, decoded or, if the address in input 5 is not zero, where they lie."""
-    place = addresses(into[5], 3)
-    if place[0] == 0:
-        _run_decoded(out, into, in_shapes)
-        return
-    pixels = carray(address_as_void_pointer(place[0]), place[1] * place[2] * 3, dtype=np.uint8)
+    The pixels are the decoded ones or, if the address in input 5 is not zero, those that lie there.
+    """
+    zero = np.int64(0)
+    into = addresses(ins, 6)
+    size, place, start = shape_of(in_shapes, 0, 0, 1, 3), addresses(into[5], 3), integers(into[2], 2)
+    address, height, width, top, left = into[0], size[0], size[1], np.int64(start[0]), np.int64(start[1])
+    if place[0] != 0:
+        address, height, width, top, left = place[0], place[1], place[2], zero, zero
+    pixels = carray(address_as_void_pointer(address), height * width * 3, dtype=np.uint8)
     records = carray(address_as_void_pointer(into[1]), (shape_of(in_shapes, 1, 0, 1, 2)[0], RECORD), dtype=np.float64)
     numbers = floats(into[3], shape_of(in_shapes, 3, 0, 1, 1)[0] // 8)
-    _run(pixels, place[1], place[2], (0, 0), records, numbers, out)
+    form = numbers[_FINISH:].astype(np.int64)
+    plan = (form[0], form[1], form[2], form[3], form[4], zero, zero)
+    return pixels, height, width, (top, left), records, numbers[:_FINISH].astype(np.float32), plan
 
 
-@cfunc(RUN_SIGNATURE, cache=True)
-def _mixed_float_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
-    out = carray(address_as_void_pointer(addresses(outs, 1)[0]), _volume(out_shapes), dtype=np.float32)
-    _run_mixed(out, addresses(ins, 6), in_shapes)
-
-
-@cfunc(RUN_SIGNATURE, cache=True)
-def _mixed_byte_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
-    out = carray(address_as_void_pointer(addresses(outs, 1)[0]), _volume(out_shapes), dtype=np.uint8)
-    _run_mixed(out, addresses(ins, 6), in_shapes)
-
-
-RUN_MIXED = {
-    types.FLOAT: Compiled(_decoded_setup, _mixed_float_run, ((types.FLOAT, 3),), (*_DECODED_INPUTS, (types.INT64, 1))),
-    types.UINT8: Compiled(_decoded_setup, _mixed_byte_run, ((types.UINT8, 3),), (*_DECODED_INPUTS, (types.INT64, 1))),
-}
-"""As RUN, and place (3,) int64: address, height, width of pixels in memory, or zeros."""
-
-
-@njit(cache=True)
-def _run_in_memory(out, status, into, in_shapes):
-    """Take pixels through their steps where they lie; inputs: table, uniforms, location, numbers, blank."""
-    table = table_of(into[0], shape_of(in_shapes, 0, 0, 1, 1)[0])
-    uniforms = floats(into[1], shape_of(in_shapes, 1, 0, 1, 1)[0])
-    place = addresses(into[2], 3)
-    height, width = place[1], place[2]
-    pixels = carray(address_as_void_pointer(place[0]), height * width * 3, dtype=np.uint8)
-    records = np.empty((len(table), RECORD))
-    status[0] = resolve(table, uniforms, height, width, records)
-    numbers = floats(into[3], shape_of(in_shapes, 3, 0, 1, 1)[0] // 8)
-    _run(pixels, height, width, (0, 0), records, numbers, out)
-
-
-@cfunc(SETUP_SIGNATURE, cache=True)
-def _memory_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins, samples):
+def _run_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins, samples):
+    """Write the shape of images: the first three sides of the empty tensor that is input 4."""
     for sample in range(samples):
-        _set_image_shape(out_shapes, in_shapes, 4, sample, samples)
-        shape_of(out_shapes, 1, sample, samples, 1)[0] = 1
+        image, sides = shape_of(out_shapes, 0, sample, samples, 3), shape_of(in_shapes, 4, sample, samples, 4)
+        image[0], image[1], image[2] = sides[0], sides[1], sides[2]
 
 
-@cfunc(RUN_SIGNATURE, cache=True)
-def _memory_float_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
-    out = carray(address_as_void_pointer(addresses(outs, 2)[0]), _volume(out_shapes), dtype=np.float32)
-    status = carray(address_as_void_pointer(addresses(outs, 2)[1]), 1, dtype=np.int32)
-    _run_in_memory(out, status, addresses(ins, 5), in_shapes)
+def _run_to_floats(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
+    pixels, height, width, corner, records, finish, plan = _arguments(ins, in_shapes)
+    volume = 3 * plan[OUT_HEIGHT] * plan[OUT_WIDTH]
+    out = carray(address_as_void_pointer(addresses(outs, 1)[0]), volume, dtype=np.float32)
+    run_steps(pixels, height, width, corner, records, finish, out, plan)
 
 
-@cfunc(RUN_SIGNATURE, cache=True)
-def _memory_byte_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
-    out = carray(address_as_void_pointer(addresses(outs, 2)[0]), _volume(out_shapes), dtype=np.uint8)
-    status = carray(address_as_void_pointer(addresses(outs, 2)[1]), 1, dtype=np.int32)
-    _run_in_memory(out, status, addresses(ins, 5), in_shapes)
+def _run_to_levels(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
+    pixels, height, width, corner, records, finish, plan = _arguments(ins, in_shapes)
+    volume = 3 * plan[OUT_HEIGHT] * plan[OUT_WIDTH]
+    out = carray(address_as_void_pointer(addresses(outs, 1)[0]), volume, dtype=np.uint8)
+    run_steps(pixels, height, width, corner, records, finish, out, plan)
 
 
-_MEMORY_INPUTS = (_TABLE, _VECTOR, (types.INT64, 1), (types.UINT8, 1), (types.UINT8, 4))
-RUN_IN_MEMORY = {
-    types.FLOAT: Compiled(_memory_setup, _memory_float_run, ((types.FLOAT, 3), (types.INT32, 1)), _MEMORY_INPUTS),
-    types.UINT8: Compiled(_memory_setup, _memory_byte_run, ((types.UINT8, 3), (types.INT32, 1)), _MEMORY_INPUTS),
-}
-"""Table, uniforms, location (3,) int64 (address, height, width), finish and plan, blank -> images, status."""
+@cache
+def runner(dtype: torch.dtype) -> Compiled:
+    """Return the operator that takes pixels through their steps.
+
+    Pixels (H, W, 3) uint8, records, start (2,) int32, finish and plan, blank (a, b, c, 0), place (3,) int64 (address,
+    height and width of pixels in memory, or zeros) -> images (a, b, c), uint8 or float32.
+    """
+    levels = dtype == torch.uint8
+    _log.info("dali-cpu: loading its kernels; the first time on a machine they are compiled, which takes a while")
+    return Compiled(
+        cfunc(SETUP_SIGNATURE, cache=True)(_run_setup),
+        cfunc(RUN_SIGNATURE, cache=True)(_run_to_levels if levels else _run_to_floats),
+        outputs=((types.UINT8 if levels else types.FLOAT, 3),),
+        inputs=(
+            (types.UINT8, 3),
+            (types.FLOAT64, 2),
+            (types.INT32, 1),
+            (types.UINT8, 1),
+            (types.UINT8, 4),
+            (types.INT64, 1),
+        ),
+    )
 
 
 _KERNELS: dict[type[ops.Op], str] = {
@@ -264,8 +197,8 @@ def prepare(items: Sequence[Item], kind: str) -> tuple[tuple[Any, ...], Any]:
     return ([stand_in if isinstance(item, np.ndarray) else encode(item) for item in items], place), arrays
 
 
-def _inputs(feed: Feed, kind: str) -> tuple[DataNode, DataNode | None, DataNode, DataNode]:
-    """Return item, place (None where every image is decoded), uniforms and labels."""
+def _inputs(feed: Feed, kind: str) -> tuple[DataNode, DataNode, DataNode, DataNode]:
+    """Return item, place (zeros where every image is decoded), uniforms and labels; without item, place twice."""
     item, place = (types.UINT8, 1), (types.INT64, 1)
     mixed = kind.startswith("mixed")
     first = [item, place] if mixed else [place] if kind == "pixels" else [item]
@@ -276,33 +209,30 @@ def _inputs(feed: Feed, kind: str) -> tuple[DataNode, DataNode | None, DataNode,
         dtype=[dtype for dtype, _ in signature],
         ndim=[ndim for _, ndim in signature],
     )
-    return nodes[0], nodes[1] if mixed else None, nodes[-2], nodes[-1]
+    if kind == "pixels" or mixed:
+        return nodes[0], nodes[-3], nodes[-2], nodes[-1]
+    nowhere = types.Constant(np.zeros(3, np.int64), dtype=types.INT64, device="cpu")
+    return nodes[0], nowhere, nodes[-2], nodes[-1]
 
 
-def _decoded(item: DataNode, uniforms: DataNode, form: tuple[Any, ...], kind: str) -> tuple[DataNode, DataNode]:
-    """Return images and status of a batch whose every image is decoded."""
-    dtype, table, numbers, blank = form
-    encoded, shape = load(item, kind)
-    records, status, start, extent = operator(WINDOW, table, uniforms, shape)
-    pixels = decode(encoded, kind, "cpu", window={"start": start, "shape": extent})
-    return operator(RUN[dtype], pixels, records, start, numbers, blank), status
+def _decode_windows(
+    item: DataNode, place: DataNode, uniforms: DataNode, table: DataNode, kind: str
+) -> tuple[DataNode, ...]:
+    """Return pixels, records, status and start of a batch, decoded as far as the recipe needs them.
 
-
-def _mixed(
-    item: DataNode, place: DataNode, uniforms: DataNode, form: tuple[Any, ...], kind: str
-) -> tuple[DataNode, DataNode]:
-    """Return images and status of a batch some of whose images are in memory.
-
-    For those the item is a stand-in of one px, so that all samples pass through the same operators.
+    Where `place` says that pixels are in memory, the item is a stand-in of one px, so that all samples pass through the
+    same operators.
     """
-    dtype, table, numbers, blank = form
-    encoded, shape = load(item, kind)
-    peeked = fn.cast(shape[0:2], dtype=types.INT32)
+    encoded, shape = load(item, kind.removeprefix("mixed "))
+    if not kind.startswith("mixed"):
+        records, status, start, extent = operator(window(), table, uniforms, shape)
+        return decode(encoded, kind, "cpu", window={"start": start, "shape": extent}), records, status, start
     size = fn.cast(math.max(shape[0:2], place[1:3]), dtype=types.INT64)
-    records, status, start, extent = operator(WINDOW, table, uniforms, size)
+    records, status, start, extent = operator(window(), table, uniforms, size)
+    peeked = fn.cast(shape[0:2], dtype=types.INT32)
     extent = math.min(extent, peeked)
-    pixels = decode(encoded, kind, "cpu", window={"start": math.min(start, peeked - extent), "shape": extent})
-    return operator(RUN_MIXED[dtype], pixels, records, start, numbers, blank, place), status
+    inside = {"start": math.min(start, peeked - extent), "shape": extent}
+    return decode(encoded, kind.removeprefix("mixed "), "cpu", window=inside), records, status, start
 
 
 def build(job: Job, kind: str, _device: Device, feed: Feed) -> Pipeline:
@@ -316,14 +246,13 @@ def build(job: Job, kind: str, _device: Device, feed: Feed) -> Pipeline:
     )
     with pipeline:
         item, place, uniforms, label = _inputs(feed, kind)
-        dtype = types.UINT8 if job.dtype == torch.uint8 else types.FLOAT
-        form = (dtype, bytes_constant(job.program.table), *finish_and_plan(job))
+        table = bytes_constant(job.program.table)
         if kind == "pixels":
-            images, status = operator(RUN_IN_MEMORY[dtype], form[1], uniforms, item, *form[2:])
-        elif place is not None:
-            images, status = _mixed(item, place, uniforms, form, kind.removeprefix("mixed "))
+            records, status, start, _extent = operator(window(), table, uniforms, place[1:3])
+            pixels = types.Constant(np.zeros((1, 1, 3), np.uint8), dtype=types.UINT8, device="cpu")
         else:
-            images, status = _decoded(item, uniforms, form, kind)
+            pixels, records, status, start = _decode_windows(item, place, uniforms, table, kind)
+        images = operator(runner(job.dtype), pixels, records, start, *finish_and_plan(job), place)
         if job.dtype == torch.float16:
             images = fn.cast(images, dtype=types.FLOAT16)
         pipeline.set_outputs(images, label, status)

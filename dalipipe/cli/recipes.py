@@ -51,6 +51,9 @@ def show(
     if toml:
         typer.echo(_source_text(recipe, loaded), nl=False)
         return
+    if loaded.kind == "text":
+        _describe_text(loaded, results())
+        return
     from dalipipe.backends import BACKENDS, resolve_backend  # imports torch, which takes seconds
 
     # The operators of dali-gpu can be told without a GPU; another name that is not there is an error.
@@ -97,6 +100,33 @@ def _describe(recipe: Recipe, console: Console) -> None:
     }
     for name, fact in facts.items():
         console.print(f"{name:12} {printable(fact)}", markup=False)
+
+
+def _describe_text(recipe: Recipe, console: Console) -> None:
+    console.print(Text(recipe.name, style="bold"))
+    if recipe.description:
+        console.print(printable(recipe.description), markup=False)
+    console.print()
+    for op in recipe.ops:
+        console.print("\n".join(_text_steps(op)), markup=False)
+    console.print()
+    random = "yes: decided by seed, epoch and sentence" if recipe.is_random else "no"
+    for name, fact in {"gives": "sentences", "random": random, "fingerprint": recipe.fingerprint()}.items():
+        console.print(f"{name:12} {fact}", markup=False)
+
+
+def _text_steps(op: Op) -> list[str]:
+    """Return the op as it would be written in Python, long lists cut short; the ops within it below, indented."""
+    arguments = []
+    inner: tuple[Op, ...] = getattr(op, "ops", ())
+    for name, value in op.arguments().items():
+        if name == "ops":
+            continue
+        cut = (
+            f"({', '.join(map(repr, value[:3]))}, ... {len(value)} in all)" if isinstance(value, list) else repr(value)
+        )
+        arguments.append(f"{name}={cut if not isinstance(value, list) or len(value) > 3 else tuple(value)}")
+    return [printable(f"{op.op}({', '.join(arguments)})"), *(f"  {line}" for one in inner for line in _text_steps(one))]
 
 
 def _call(op: Op) -> str:

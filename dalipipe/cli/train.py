@@ -55,7 +55,8 @@ def train(
     lr: Annotated[str | None, _option("lr", "Learning rate of the first step; falls along a cosine.", "X")] = None,
     seed: Annotated[str | None, _option("seed", "Seed of first weights, order and augmentation.", "N")] = None,
     backend: Annotated[
-        str | None, _option("backend", "What loads images: auto, dali-gpu, dali-cpu-stock or torchvision.", "NAME")
+        str | None,
+        _option("backend", "What loads images: auto, dali-gpu, dali-cpu, dali-cpu-stock or torchvision.", "NAME"),
     ] = None,
     device: Annotated[str | None, _option("device", "Where the network runs: auto, cpu, cuda, cuda:1.", "NAME")] = None,
     output: Annotated[
@@ -158,7 +159,9 @@ def _conclude(console: Console, cfg: TrainConfig, summary: dict[str, Any]) -> No
             "",
             "Next:",
             "  dalipipe train path/to/photos    your own images, one folder per class, from pretrained weights",
-            "  dalipipe train --help            other networks, recipes and settings",
+            "  dalipipe recipes                 the augmentations there are; dalipipe show NAME explains one",
+            "  dalipipe bench                   how fast images load on this machine, beside plain PyTorch",
+            "  dalipipe train --help            other networks and settings",
         ]
     for line in lines:
         console.print(line, markup=False)

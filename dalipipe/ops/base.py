@@ -12,6 +12,9 @@ from dalipipe.errors import RecipeError
 Stage = Literal["pixels", "range", "tail"]
 """When an op may come: "pixels" works on uint8 images, "range" changes what a level means, "tail" may follow it."""
 
+Kind = Literal["image", "text"]
+"""What an op works on. A recipe holds ops of one kind."""
+
 Interpolation = Literal["nearest", "bilinear"]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -50,6 +53,7 @@ class Op(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, strict=True, allow_inf_nan=False)
 
     op: str
+    kind: ClassVar[Kind] = "image"
     stage: ClassVar[Stage] = "pixels"
 
     @model_validator(mode="before")
@@ -64,6 +68,11 @@ class Op(BaseModel):
     def uniforms(self) -> int:
         """How many uniform random numbers one sample needs; 0 for an op that decides nothing."""
         return 0
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the op draws random numbers."""
+        return self.uniforms > 0
 
     def check(self, spec: ImageSpec) -> ImageSpec:
         """Return what the op makes of `spec`.

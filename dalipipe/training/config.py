@@ -18,7 +18,7 @@ MODELS: Final = (
 )
 """Names of the networks, as torchvision has them."""
 
-DEMO: Final[Mapping[str, Any]] = {"recipe": "demo-train", "weights": "none"}
+DEMO: Final[Mapping[str, Any]] = {"recipe": "demo-train", "weights": "none", "epochs": 8, "batch_size": 8}
 """The defaults that differ where no DATA is given and the demonstration data is used."""
 
 
@@ -60,7 +60,7 @@ class TrainConfig(BaseModel):
     weights: str = "default"
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=32, ge=1)
-    lr: float = Field(default=0.01, gt=0, allow_inf_nan=False)
+    lr: float = Field(default=0.005, gt=0, allow_inf_nan=False)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
     seed: int = Field(default=0, ge=0, lt=2**63)

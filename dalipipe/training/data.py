@@ -33,7 +33,7 @@ class Data:
     @property
     def smallest_batch(self) -> int:
         """Images in the smallest batch of a training epoch."""
-        images, size = len(self.train.source), self.train.batch_size
+        images, size = len(self.train.source), self.train.batch_size or 1
         return min(images, size) if self.train.drop_last else images % size or size
 
 

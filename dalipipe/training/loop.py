@@ -46,12 +46,11 @@ def train(cfg: TrainConfig, observer: Observer | None = None) -> dict[str, Any]:
     with open_data(cfg, device.index or 0, observer) as data:
         check_images(cfg.model, data.smallest_batch, data.train.recipe.output_shape, training=True)
         check_images(cfg.model, 1, data.val.recipe.output_shape, training=False)
-        record = RunRecord(cfg.output)
-
         observer.preparing(f"{cfg.model}, weights: {cfg.weights}")
         torch.manual_seed(cfg.seed)
         model, weights = build_model(cfg.model, data.classes, cfg.weights)
         model.to(device)
+        record = RunRecord(cfg.output)  # not before, so that an attempt without weights leaves no empty directory
         optimizer = SGD(model.parameters(), cfg.lr, momentum=cfg.momentum, weight_decay=cfg.weight_decay)
         schedule = CosineAnnealingLR(optimizer, T_max=cfg.epochs * len(data.train))
         info = describe(cfg, data, device, weights)
@@ -185,7 +184,7 @@ def summarise(info: RunInfo, record: RunRecord, duration_s: float) -> dict[str, 
         "eval_recipe": {"name": info.eval_recipe.name, "fingerprint": info.eval_recipe.fingerprint()},
         "backend": info.backend,
         "device": info.device,
-        "weights": {"from": info.weights.origin, "loaded": info.weights.loaded, "fresh": list(info.weights.fresh)},
+        "weights": {"from": info.weights.origin, "loaded": info.weights.loaded, "fresh": len(info.weights.fresh)},
         "versions": {"dalipipe": __version__, **{name: version(name) for name in _PACKAGES}},
         "python": platform.python_version(),
         "platform": platform.platform(),

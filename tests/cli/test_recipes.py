@@ -21,7 +21,7 @@ def test_every_recipe_is_listed_with_its_sentence():
         assert sum(line.split() == [name, *description.split()] for line in lines) == 1
 
 
-@pytest.mark.parametrize("name", list(list_recipes()))
+@pytest.mark.parametrize("name", [name for name in list_recipes() if Recipe.load(name).kind == "image"])
 def test_show_has_every_step_with_the_shape_after_it(name):
     result = run("show", name, "--backend", "torchvision")
     recipe = Recipe.load(name)
@@ -33,6 +33,17 @@ def test_show_has_every_step_with_the_shape_after_it(name):
     twin = recipe.eval_twin()
     assert f"evaluation   {'itself' if twin == recipe else twin.name}" in lines
     assert any("float32" in line and line.startswith("gives") for line in lines)
+
+
+@pytest.mark.parametrize("name", ["text-eda", "text-light"])
+def test_show_has_every_op_of_a_text_recipe(name):
+    result = run("show", name)
+    recipe = Recipe.load(name)
+    assert result.exit_code == 0
+    for op in (*recipe.ops, *getattr(recipe.ops[0], "ops", ())):
+        assert f"{op.op}(" in result.stdout
+    assert "rate=0.1" in result.stdout or "rate=0.05" in result.stdout
+    assert f"fingerprint  {recipe.fingerprint()}" in result.stdout.splitlines()
 
 
 def test_show_names_the_operators_of_every_backend():

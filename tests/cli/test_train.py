@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from dalipipe import __version__
+from dalipipe.backends import BACKENDS
 from dalipipe.cli import app
 from dalipipe.errors import ConfigError
 from dalipipe.training import loop
@@ -151,6 +152,13 @@ def test_a_real_network_is_trained_and_can_be_used_again(folder):
     assert f"tensors from {weights}" in second.stdout
 
 
+@pytest.mark.slow
+def test_the_demonstration_clearly_learns(tmp_path):
+    result = run("train", "--epochs", 5, "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "run/summary.json").read_text())["best"]["val_acc"] > 0.8  # chance is 0.25
+
+
 def test_a_class_name_that_no_terminal_can_show_does_no_harm(folder, quick):
     (folder / "photos/bee").rename(os.fsdecode(os.fsencode(folder / "photos") + b"/b\xe9\x1b[31m e"))
     result = run("train", folder / "photos", *options(folder))
@@ -174,6 +182,7 @@ except SystemExit as done:
     for field in set(TrainConfig.model_fields) - {"data", "momentum", "weight_decay", "split_seed"}:
         assert f"--{field.replace('_', '-')} " in result.stdout
     assert "Default: default, or none without DATA." in result.stdout
+    assert all(name in result.stdout for name in BACKENDS)
     assert "resnet18, 34, 50, 101 or 152; vgg11, 13, 16 or 19, plain or as vgg11_bn." in result.stdout
 
 
@@ -209,6 +218,7 @@ def assert_one_line(result, *words):
 )
 def test_an_option_that_cannot_be_is_one_line(folder, changes, words):
     assert_one_line(run("train", folder / "photos", *options(folder, **changes)), *words)
+    assert not (folder / "run").exists()
 
 
 @pytest.mark.parametrize(

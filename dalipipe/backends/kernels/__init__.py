@@ -15,5 +15,6 @@ of the logical image that is, and whether it lies there mirrored. Scratch images
 """
 
 from dalipipe.backends.kernels.steps import run_steps
+from dalipipe.backends.kernels.views import OUT_HEIGHT, OUT_WIDTH
 
-__all__ = ["run_steps"]
+__all__ = ["OUT_HEIGHT", "OUT_WIDTH", "run_steps"]

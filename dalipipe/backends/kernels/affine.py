@@ -38,7 +38,17 @@ def _loadable(view, pixels):
             target[4 * x] = source[3 * x]
             target[4 * x + 1] = source[3 * x + 1]
             target[4 * x + 2] = source[3 * x + 2]
-    return (0, 4 * width, 4, view[TOP], view[LEFT], height, width, view[MIRROR_X], view[MIRROR_Y]), scratch
+    return (
+        np.int64(0),
+        4 * width,
+        np.int64(4),
+        view[TOP],
+        view[LEFT],
+        height,
+        width,
+        view[MIRROR_X],
+        view[MIRROR_Y],
+    ), scratch
 
 
 @njit(cache=True)
@@ -150,7 +160,7 @@ def affine(record, view, pixels, region, final, finish, out, plan):
     bounds = (np.int32(top), np.int32(left), np.int32(top + view[HEIGHT] - 1), np.int32(left + view[WIDTH] - 1))
     size = (np.int32(record[IN_H]), np.int32(record[IN_W]))
     first_y, first_x, rows, columns = region
-    made = view_of(region, 0, 0)
+    made = view_of(region, np.int64(0), np.int64(0))
     row, scratch, mirror, plan = canvas(region, final, made, plan)
     levels = np.zeros(SLACK, np.float32)
     levels[0], levels[1], levels[2] = record[ARGS + 7], record[ARGS + 8], record[ARGS + 9]

@@ -80,7 +80,12 @@ def _rename(record, view):
         if record[ARGS + 1] > 0:
             top, mirror_y = int(record[IN_H]) - top - height, 1 - mirror_y
     elif record[DO] != 0:
+        # Only what lies inside the crop is left: a later step must not see beyond it.
         top, left = top - int(record[ARGS]), left - int(record[ARGS + 1])
+        above, below = max(0, -top), max(0, top + height - int(record[OUT_H]))
+        before, behind = max(0, -left), max(0, left + width - int(record[OUT_W]))
+        base += (below if mirror_y else above) * stride + (behind if mirror_x else before) * pixel
+        top, left, height, width = top + above, left + before, height - above - below, width - before - behind
     return base, stride, pixel, top, left, height, width, mirror_x, mirror_y
 
 
@@ -101,17 +106,18 @@ def run_steps(pixels, height, width, corner, records, finish, out, plan):
     steps = len(records)
     needed = np.empty((steps + 1, 4), np.int64)
     regions(records, plan[OUT_HEIGHT], plan[OUT_WIDTH], needed)
-    last, later_x, later_y = -1, 0, 0
+    last, later_x, later_y = -1, np.int64(0), np.int64(0)
     for step in range(steps):
         if not _renames(records[step]):
-            last, later_x, later_y = step, 0, 0
+            last, later_x, later_y = step, np.int64(0), np.int64(0)
         elif records[step, DO] == _FLIP:
             later_x ^= int(records[step, ARGS])
             later_y ^= int(records[step, ARGS + 1])
     if last < 0:
-        later_x, later_y = 0, 0
+        later_x, later_y = np.int64(0), np.int64(0)
     plan = (plan[0], plan[1], plan[2], plan[3], plan[4], later_x, later_y)
-    view = (0, 3 * width, 3, int(corner[0]), int(corner[1]), height, width, 0, 0)
+    zero = np.int64(0)  # a literal would make another type of tuple, and Numba compile everything twice
+    view = (zero, 3 * width, np.int64(3), corner[0], corner[1], height, width, zero, zero)
     for step in range(steps):
         record = records[step]
         if _renames(record):

@@ -83,7 +83,7 @@ def canvas(region, final, view, plan):
     row = np.zeros(4 * columns + SLACK, np.float32)
     scratch = np.empty(0 if final else 4 * rows * columns + SLACK, np.uint8)
     mirror = final and (view[MIRROR_X] ^ plan[MIRROR_COLUMNS]) == 1
-    outward = (plan[0], plan[1], plan[2], plan[3], plan[4], 0, view[MIRROR_Y] ^ plan[MIRROR_ROWS])
+    outward = (plan[0], plan[1], plan[2], plan[3], plan[4], np.int64(0), view[MIRROR_Y] ^ plan[MIRROR_ROWS])
     return row, scratch, mirror, outward
 
 
@@ -91,4 +91,4 @@ def canvas(region, final, view, plan):
 def view_of(region, mirror_x, mirror_y):
     """Return the view of a fresh scratch image that holds a region."""
     top, left, height, width = region
-    return 0, 4 * width, 4, top, left, height, width, mirror_x, mirror_y
+    return np.int64(0), 4 * width, np.int64(4), top, left, height, width, mirror_x, mirror_y

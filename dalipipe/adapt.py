@@ -1,0 +1,366 @@
+"""The data sets that people have, torchvision's above all, become sources."""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dalipipe.errors import RecipeError, SourceError
+from dalipipe.sources import ArraySource, FolderSource, Source
+from dalipipe.sources.array import as_labels, numbered
+from dalipipe.sources.base import Item, SubsetSource, key_of, name_of
+from dalipipe.translate import ops_of
+
+Transform: TypeAlias = Callable[..., Any]
+
+LOADERS = frozenset({"default_loader", "pil_loader"})
+"""torchvision's functions that open a file as an RGB image, as every backend does."""
+
+ACCEPTED = (
+    "a folder, torchvision's ImageFolder, DatasetFolder, CIFAR10, CIFAR100, MNIST, FashionMNIST, SVHN and the like, "
+    "anything with .samples as (path, label) or with .data (uint8 images) and .targets, Subset, random_split and "
+    "ConcatDataset of these, or a Source"
+)
+HOW_TO_WRITE = (
+    "A Source needs three things: __len__(), labels (one int a sample), and item(index), which returns a path, the "
+    "bytes of an image file, or pixels as a uint8 array (height, width, 3)"
+)
+
+
+class SampleSource:
+    """Files given one by one, each with its label.
+
+    Args:
+        paths: Path of each file.
+        labels: Label of each file.
+        classes: The class names.
+    """
+
+    def __init__(self, paths: Sequence[str], labels: NDArray[np.int64], classes: Sequence[str]) -> None:
+        self.paths = tuple(paths)
+        self.labels = labels
+        self.classes = tuple(classes)
+        common = os.path.commonprefix(self.paths)  # noqa: RUF071 - cut at a separator below
+        self._below = common.rfind(os.sep) + 1
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __repr__(self) -> str:
+        return f"SampleSource({len(self)} files, {len(self.classes)} classes)"
+
+    def item(self, index: int) -> str:
+        """Return the path of file `index`."""
+        return self.paths[index]
+
+    def name(self, index: int) -> str:
+        """Return the path of file `index`."""
+        return self.paths[index]
+
+    def key(self, index: int) -> str:
+        """Return the path of file `index` below the folder that holds them all."""
+        return self.paths[index][self._below :]
+
+
+class LabelledSource:
+    """A source that was written without class names, or with labels that are no array.
+
+    Args:
+        source: Has `__len__`, `labels` and `item`.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+        self.labels: NDArray[np.int64] = as_labels(source.labels, type(source).__name__)
+        self.classes: tuple[str, ...] = tuple(getattr(source, "classes", None) or numbered(self.labels))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __repr__(self) -> str:
+        return f"LabelledSource({self.source!r})"
+
+    def item(self, index: int) -> Item:
+        """Return what the source has as sample `index`."""
+        item: Item = self.source.item(index)
+        return item
+
+    def name(self, index: int) -> str:
+        """Return what the source calls sample `index`."""
+        return name_of(self.source, index)
+
+    def key(self, index: int) -> str:
+        """Return the key that sample `index` has in the source."""
+        return key_of(self.source, index)
+
+
+class ConcatSource:
+    """Sources one after the other.
+
+    Class names are those of the parts where all parts have the same, else numbers; labels are never changed.
+
+    Args:
+        sources: The parts, of which all hold pixels or none does.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = tuple(sources)
+        self.ends: NDArray[np.int64] = np.cumsum([len(source) for source in self.sources], dtype=np.int64)
+        self.labels: NDArray[np.int64] = np.concatenate([source.labels for source in self.sources])
+        names = {tuple(source.classes) for source in self.sources}
+        self.classes: tuple[str, ...] = names.pop() if len(names) == 1 else numbered(self.labels)
+        kinds = {_kind(source) for source in self.sources if len(source)}
+        if len(kinds) > 1:
+            raise SourceError(
+                f"ConcatDataset: all parts must hold the same, got {' and '.join(sorted(kinds))}."
+                " Make one loader of each."
+            )
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __repr__(self) -> str:
+        return f"ConcatSource({', '.join(map(repr, self.sources))})"
+
+    def _locate(self, index: int) -> tuple[Source, int]:
+        index = operator.index(index) + (len(self) if index < 0 else 0)
+        part = int(np.searchsorted(self.ends, index, side="right"))
+        return self.sources[part], index - (int(self.ends[part - 1]) if part else 0)
+
+    def item(self, index: int) -> Item:
+        """Return the image of sample `index`."""
+        source, inner = self._locate(index)
+        return source.item(inner)
+
+    def name(self, index: int) -> str:
+        """Return what its own source calls sample `index`."""
+        return name_of(*self._locate(index))
+
+    def key(self, index: int) -> str:
+        """Return the key that sample `index` has in its own source."""
+        return key_of(*self._locate(index))
+
+
+def as_source(dataset: object, *, with_transform: bool = True) -> tuple[Source, Transform | None]:
+    """Return a data set as a source, and the transform that it was given for its images.
+
+    Labels are asked for once, now: `target_transform` is called once for each sample.
+
+    Args:
+        dataset: A folder, a data set of torchvision or like one, a Subset or ConcatDataset of such, or a `Source`,
+            which is returned as it is.
+        with_transform: Whether the transform matters. If not, None is returned for it and parts may differ in theirs.
+
+    Raises:
+        SourceError: a data set that has neither files, nor arrays, nor the methods of a Source; one that does more
+            than read files or arrays; or parts of a ConcatDataset with different transforms.
+    """
+    if isinstance(dataset, str | os.PathLike):
+        return FolderSource(dataset), None
+    if _is_a(dataset, "Subset"):
+        _refuse_override(dataset)
+        source, transform = as_source(dataset.dataset, with_transform=with_transform)  # type: ignore[attr-defined]
+        return SubsetSource(source, np.asarray(dataset.indices, dtype=np.int64)), transform  # type: ignore[attr-defined]
+    if _is_a(dataset, "ConcatDataset"):
+        _refuse_override(dataset)
+        return _concatenated(dataset, with_transform)
+    if callable(getattr(dataset, "item", None)) and hasattr(dataset, "labels") and hasattr(dataset, "__len__"):
+        return _as_written(dataset), None
+    if not hasattr(dataset, "__len__") or isinstance(dataset, type):
+        raise _unknown(dataset)
+    if isinstance(getattr(dataset, "samples", None), Sequence):
+        source = _of_samples(dataset)
+    elif _array(dataset) is not None:
+        source = _of_array(dataset)
+    else:
+        raise _unknown(dataset)
+    return source, _transform(dataset) if with_transform else None
+
+
+def known_size(source: Source) -> tuple[int, int] | None:
+    """Return the (height, width) of every image of a source where that is known without opening one, else None."""
+    if isinstance(source, SubsetSource):
+        return known_size(source.source)
+    if isinstance(source, ConcatSource):
+        sizes = {known_size(part) for part in source.sources if len(part)}
+        return sizes.pop() if len(sizes) == 1 else None
+    return source.size if isinstance(source, ArraySource) else None
+
+
+def _is_a(dataset: object, name: str) -> bool:
+    """Return whether a data set is one of torch's own of that name; torch is not imported to find out."""
+    module = sys.modules.get("torch.utils.data")
+    return module is not None and isinstance(dataset, getattr(module, name))
+
+
+def _kind(source: Source) -> str:
+    item = source.item(0)
+    return "paths" if isinstance(item, str) else "bytes" if isinstance(item, bytes) else "pixels"
+
+
+def _as_written(dataset: Any) -> Source:
+    labels = dataset.labels
+    whole = isinstance(labels, np.ndarray) and labels.dtype == np.int64 and hasattr(dataset, "classes")
+    source: Source = dataset if whole else LabelledSource(dataset)
+    return source
+
+
+def _concatenated(dataset: Any, with_transform: bool) -> tuple[Source, Transform | None]:
+    parts = [as_source(part, with_transform=with_transform) for part in dataset.datasets]
+    first = parts[0][1]
+    for position, (_, transform) in enumerate(parts):
+        if not _same(first, transform):
+            raise SourceError(
+                "ConcatDataset: all parts must have the same transform, got another in"
+                f" datasets[{position}] than in datasets[0]. Give them one transform, or give recipe=."
+            )
+    return ConcatSource([source for source, _ in parts]), first
+
+
+def _same(one: Transform | None, other: Transform | None) -> bool:
+    """Return whether two transforms are one object, or mean the same recipe."""
+    if one is other:
+        return True
+    try:
+        return one is not None and other is not None and ops_of(one) == ops_of(other)
+    except RecipeError:
+        return False
+
+
+def _owner(dataset: object) -> type | None:
+    """Return the class that says what `dataset[index]` is."""
+    return next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
+
+
+def _refuse_override(dataset: object) -> None:
+    """Refuse a class that derives from one of torch's or torchvision's and changes what a sample is."""
+    libraries = ("torchvision.datasets", "torch.utils.data")
+    owner = _owner(dataset)
+    base = next(
+        (
+            kind
+            for kind in type(dataset).__mro__
+            if kind.__module__.startswith(libraries)
+            and "__getitem__" in vars(kind)
+            and kind.__name__ not in ("VisionDataset", "Dataset")
+        ),
+        None,
+    )
+    if owner is not None and base is not None and not owner.__module__.startswith(libraries):
+        raise SourceError(
+            f"{type(dataset).__name__}: must read samples as {base.__name__} does, got a __getitem__ of its own, which"
+            " would never be called. Give its transform to the data set, or make it a Source:"
+            f" {_lower(HOW_TO_WRITE)}."
+        )
+
+
+def _of_samples(dataset: Any) -> Source:
+    """Return the source of a data set that lists its files as (path, label)."""
+    where = type(dataset).__name__
+    _refuse_override(dataset)
+    owner = _owner(dataset)
+    if owner is not None and owner.__module__.startswith("torchvision.datasets") and owner.__name__ != "DatasetFolder":
+        raise _unknown(dataset)
+    loader = getattr(dataset, "loader", None)
+    name, module = getattr(loader, "__name__", repr(loader)), getattr(loader, "__module__", "")
+    if loader is not None and not (name in LOADERS and module == "torchvision.datasets.folder"):
+        raise SourceError(
+            f"{where}: loader must be torchvision's default_loader or pil_loader, got {name}. Leave it out;"
+            f" if its files are no ordinary images, make it a Source: {_lower(HOW_TO_WRITE)}."
+        )
+    paths, labels = [], []
+    for position, sample in enumerate(dataset.samples):
+        if not isinstance(sample, tuple | list) or len(sample) != 2 or not isinstance(sample[0], str | os.PathLike):
+            raise SourceError(
+                f"{where}: samples must be (path, label) pairs, got {sample!r} as samples[{position}]. {HOW_TO_WRITE}."
+            )
+        paths.append(os.fsdecode(sample[0]))
+        labels.append(sample[1])
+    return SampleSource(paths, *_labels(dataset, labels))
+
+
+def _array(dataset: object) -> NDArray[Any] | None:
+    """Return the images of a data set that holds them in one array, else None."""
+    data: Any = getattr(dataset, "data", None)
+    if not isinstance(data, np.ndarray):
+        data = data.numpy() if type(data).__module__.startswith("torch") and hasattr(data, "numpy") else None
+    labelled = hasattr(dataset, "targets") or hasattr(dataset, "labels")
+    return data if labelled and isinstance(data, np.ndarray) else None
+
+
+def _of_array(dataset: Any) -> ArraySource:
+    """Return the source of a data set that holds its images in one array, as torchvision's small ones do."""
+    where = type(dataset).__name__
+    _refuse_override(dataset)
+    data = _array(dataset)
+    assert data is not None
+    if data.dtype != np.uint8 or data.ndim not in (3, 4):
+        raise _wrong_data(where, data)
+    if data.ndim == 3:
+        data = data[..., None]
+    elif data.shape[3] not in (1, 3) and data.shape[1] in (1, 3):
+        data = data.transpose(0, 2, 3, 1)
+    elif data.shape[3] not in (1, 3):
+        raise _wrong_data(where, data)
+    if data.shape[3] == 1:
+        data = np.repeat(data, 3, axis=3)
+    own = dataset.targets if hasattr(dataset, "targets") else dataset.labels
+    labels, classes = _labels(dataset, own.tolist() if hasattr(own, "tolist") else list(own))
+    return ArraySource(np.ascontiguousarray(data), labels, classes)
+
+
+def _wrong_data(where: str, data: NDArray[Any]) -> SourceError:
+    return SourceError(
+        f"{where}: data must be uint8 images (N, H, W), (N, H, W, 3) or (N, 3, H, W), got {data.dtype} {data.shape}."
+        f" {HOW_TO_WRITE}."
+    )
+
+
+def _labels(dataset: Any, own: Iterable[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the labels that the data set hands out, and the class names: numbers where labels are not its own."""
+    where = type(dataset).__name__
+    change = getattr(dataset, "target_transform", None)
+    labels, changed = [], False
+    for position, label in enumerate(own):
+        try:
+            final = operator.index(label if change is None else change(label))
+        except TypeError as error:
+            got = repr(label) if change is None else f"{label!r} before target_transform ({error})"
+            raise SourceError(
+                f"{where}: every label must be an int, got {got} for sample {position}. Number the classes from 0."
+            ) from error
+        labels.append(final)
+        changed = changed or final != label
+    array = np.array(labels, dtype=np.int64)
+    classes = getattr(dataset, "classes", None)
+    if changed or not classes or len(classes) <= array.max(initial=-1):
+        return array, numbered(array)
+    return array, tuple(name if isinstance(name, str) else ", ".join(map(str, name)) for name in classes)
+
+
+def _transform(dataset: Any) -> Transform | None:
+    """Return the transform for images; refuse one that takes the label as well."""
+    transform: Transform | None = getattr(dataset, "transform", None)
+    joint = getattr(dataset, "transforms", None)
+    if joint is not None and type(joint).__name__ != "StandardTransform":
+        raise SourceError(
+            f"{type(dataset).__name__}: transforms=, which gets image and label together, can't be used,"
+            f" got {type(joint).__name__}. Give it as transform=, or give recipe=."
+        )
+    return transform
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _unknown(dataset: object) -> SourceError:
+    kind = dataset if isinstance(dataset, type) else type(dataset)
+    what = f"the class {kind.__name__} itself" if isinstance(dataset, type) else f"a {kind.__name__}"
+    return SourceError(f"DataLoader: the data set must be {ACCEPTED}, got {what}. {HOW_TO_WRITE}.")

@@ -1,0 +1,124 @@
+"""The reference against torchvision's own transforms, which take the decisions of our records."""
+
+import io
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import InterpolationMode, v2
+
+from dalipipe import ops, plan
+from dalipipe.backends.torchvision import PRIMITIVES, apply, decode, finish
+from dalipipe.geometry import ARGS, DO, Do, program
+from dalipipe.ops import OPS
+from dalipipe.recipe import Recipe, build_op
+
+ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
+PIXEL_CASES = [(name, row) for name, model in OPS.items() if model.stage == "pixels" for row in ROWS[name]]
+
+
+def params_of(op, record):
+    """What make_params of torchvision's transform would have returned for this record."""
+    numbers = record[ARGS:].tolist()
+    match op:
+        case ops.RandomResizedCrop():
+            return dict(zip(("top", "left", "height", "width"), map(int, numbers[:4]), strict=True))
+        case ops.RandomRotation():
+            return {"angle": -numbers[10]}
+        case ops.RandomAffine():
+            angle, x, y, scale, shear_x, shear_y = numbers[10:16]
+            return {"angle": angle, "translate": (int(x), int(y)), "scale": scale, "shear": (shear_x, shear_y)}
+    return {}
+
+
+def torchvisions(op, record, height, width):
+    """torchvision's own transform for an op, deciding what the record says."""
+    arguments = {name: getattr(op, name) for name in type(op).model_fields if name != "op"}
+    arguments = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+    if "interpolation" in arguments:
+        arguments["interpolation"] = InterpolationMode(arguments["interpolation"])
+    if "p" in arguments:
+        arguments["p"] = float(record[DO] == Do.FLIP)
+    transform = getattr(v2, op.op)(**arguments)
+    if isinstance(op, ops.RandomCrop):
+        # Of the random window only the corner is ours: the rest, padding included, is as torchvision has it.
+        params = transform.make_params([torch.empty((3, height, width), device="meta")])
+        top, left = record[ARGS] + params["padding"][1], record[ARGS + 1] + params["padding"][0]
+        params |= {"top": int(top), "left": int(left), "needs_crop": True, "needs_vert_crop": True}
+        transform.make_params = lambda _: params
+    elif params := params_of(op, record):
+        transform.make_params = lambda _: params
+    return transform
+
+
+@pytest.mark.parametrize(("name", "arguments"), PIXEL_CASES)
+@pytest.mark.parametrize("kind", ["odd", "small", "5 x 1", "CMYK"])
+def test_every_op_is_torchvisions(images, name, arguments, kind):
+    op = build_op({"op": name, **arguments}, "test")
+    image = decode(images[kind])
+    height, width = image.shape[-2:]
+    steps = program(Recipe(name="test", ops=(op,)))
+    for uniforms in plan.uniforms(steps.counts, 1, 0, np.arange(4)):
+        (record,), status = steps.resolve(uniforms, height, width)
+        assert status == 0
+        expected = torchvisions(op, record, height, width)(image)
+        torch.testing.assert_close(apply(image, record), expected, rtol=0, atol=0)
+
+
+def test_every_primitive_can_be_done():
+    assert set(PRIMITIVES) == set(Do) - {Do.NOTHING}
+
+
+@pytest.mark.parametrize("kind", ["odd", "grey", "CMYK", "progressive", "palette", "RGBA", "one bit", "WebP", "TIFF"])
+def test_an_image_is_read_as_imagefolder_reads_it(images, tmp_path, kind):
+    expected = np.array(Image.open(io.BytesIO(images[kind])).convert("RGB"))
+    path = tmp_path / "image"
+    path.write_bytes(images[kind])
+    for item in (images[kind], str(path), expected):
+        image = decode(item)
+        assert image.dtype == torch.uint8
+        np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), expected)
+
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@pytest.mark.parametrize(
+    ("tail", "transform"),
+    [
+        ((ops.ToDtype(),), v2.ToDtype(torch.float32)),
+        ((ops.ToDtype(scale=True),), v2.ToDtype(torch.float32, scale=True)),
+        ((ops.Normalize(mean=MEAN, std=STD),), v2.Compose([v2.ToDtype(torch.float32, True), v2.Normalize(MEAN, STD)])),
+        (
+            (ops.ToDtype(), ops.Normalize(mean=MEAN, std=STD)),
+            v2.Compose([v2.ToDtype(torch.float32), v2.Normalize(MEAN, STD)]),
+        ),
+    ],
+    ids=["levels", "fractions", "normalised", "normalised levels"],
+)
+def test_the_range_is_torchvisions(images, tail, transform):
+    image = decode(images["odd"])
+    recipe = Recipe(name="test", ops=(ops.CenterCrop(size=9), *tail))
+    found, expected = finish(image, recipe.levels), transform(image)
+    assert found.dtype == expected.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=2e-6)
+
+
+def test_without_a_range_the_levels_stay(images):
+    image = decode(images["odd"])
+    assert finish(image, None) is image
+
+
+@pytest.mark.parametrize("angle", [90, 180, -90])
+def test_a_quarter_turn_moves_whole_pixels(make_image, angle):
+    """torchvision turns square images by rot90 here, which no interpolation can blur."""
+    image = torch.from_numpy(make_image(17, 17)).permute(2, 0, 1)
+    for interpolation in ("nearest", "bilinear"):
+        op = ops.RandomRotation(degrees=(angle, angle), interpolation=interpolation)
+        steps = program(Recipe(name="test", ops=(op,)))
+        (record,), _ = steps.resolve(np.zeros(1), 17, 17)
+        expected = v2.RandomRotation((angle, angle), interpolation=InterpolationMode(interpolation))(image)
+        assert (apply(image, record).int() - expected.int()).abs().max() <= 1
