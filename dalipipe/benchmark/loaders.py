@@ -8,11 +8,12 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
+from dalipipe.backends import with_cache
 from dalipipe.benchmark.meter import Batch
 from dalipipe.benchmark.work import Work
 from dalipipe.loader import DataLoader
 from dalipipe.recipe import Recipe
-from dalipipe.sources import FolderSource, SubsetSource
+from dalipipe.sources import FolderSource, Source, SubsetSource
 
 
 class LoaderSubject:
@@ -21,12 +22,16 @@ class LoaderSubject:
     Args:
         work: What to load.
         backend: Name of the backend.
+        cached: Whether decoded images stay in memory, as with `cache="ram"`. They are decoded by the first loader, so
+            that the later ones show what the second and later epochs of a training run are like.
     """
 
-    def __init__(self, work: Work, backend: str) -> None:
+    def __init__(self, work: Work, backend: str, *, cached: bool = False) -> None:
         self._work = work
         self._backend = backend
-        self._source = FolderSource(work.root)
+        self._source: Source = FolderSource(work.root)
+        if cached:
+            self._source = with_cache(self._source, "ram", None, work.threads)
 
     @contextmanager
     def open(self, recipe: Recipe, indices: NDArray[np.int64]) -> Iterator[Iterable[Batch]]:

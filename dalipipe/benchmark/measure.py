@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,15 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalipipe import plan, samples
+from dalipipe.backends import resolve_backend
 from dalipipe.benchmark.agreement import Agreement, Sample, compare, compare_loosely
 from dalipipe.benchmark.meter import Stretch
 from dalipipe.benchmark.process import SubjectProcess
 from dalipipe.benchmark.report import Measured, Report, environment
 from dalipipe.benchmark.subjects import CEILING, PEERS, REFERENCE, all_subjects, check_subjects, default_subjects
+from dalipipe.benchmark.training import PARTS, Part, Training, train_in_turns
 from dalipipe.benchmark.work import Work
 from dalipipe.errors import ConfigError, SourceError
 from dalipipe.recipe import Recipe
 from dalipipe.sources import FolderSource
+from dalipipe.training.config import MODELS, nearest
 
 COMPARED_IMAGES = 24
 _WARM_UP_BATCHES = 8
@@ -43,6 +46,7 @@ class Settings:
         seconds: Shortest duration of a timed stretch.
         images: Most different images in a pass; a larger folder is represented by so many, drawn at random.
         seed: Of the draw and of the random decisions.
+        model: A network of `dalipipe.training` to time alone and fed by a loader, None for none.
 
     Raises:
         ConfigError: a value out of its range.
@@ -57,6 +61,7 @@ class Settings:
     seconds: float = 3.0
     images: int = 1000
     seed: int = 0
+    model: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "threads", "repetitions", "images"):
@@ -66,6 +71,8 @@ class Settings:
             raise ConfigError(f"--seconds: must be more than 0 and finite, got {self.seconds}. The default is 3.")
         if not 0 <= self.seed < 2**64:
             raise ConfigError(f"--seed: must be 0 to 2**64 - 1, got {self.seed}. The default is 0.")
+        if self.model is not None and self.model not in MODELS:
+            raise ConfigError(f"--model: must be a known network, got {self.model!r}. {nearest(self.model, MODELS)}")
 
 
 class Measurable(Protocol):
@@ -79,6 +86,14 @@ class Measurable(Protocol):
 
     def time(self, passes: int, limit_s: float | None = None) -> Stretch:
         """Time a fresh loader."""
+        ...
+
+    def build_model(self, model: str, classes: int) -> str:
+        """Build a network in the process; return where it runs."""
+        ...
+
+    def train(self, part: Part, passes: int, limit_s: float) -> Stretch:
+        """Time a part of training it."""
         ...
 
     def close(self) -> None:
@@ -110,15 +125,18 @@ def measure(
         DalipipeError: settings, folder, recipe or a subject can't be used.
     """
     names = check_subjects(settings.backends) if settings.backends else default_subjects()
+    if settings.model is not None and set(names) == {CEILING}:
+        raise ConfigError(f"--model: needs a loader, got {CEILING} alone. Name another in --backends.")
     recipe = Recipe.load(settings.recipe)
     source = FolderSource(_root(settings.data))
     pool = plan.permutation(len(source), settings.seed, 0)[: settings.images]
     work = Work(str(source.root), recipe, settings.batch_size, settings.threads, settings.seed)
     facts = environment(_gpu_name() if "dali-gpu" in names else None)
     total = 2 + len(names) * (1 + settings.repetitions)
+    total += 0 if settings.model is None else len(PARTS) * (1 + settings.repetitions)
     steps = _Steps(notify, total)
     steps.next("reading the files once")
-    data = {"root": str(source.root), "images": len(pool), "mean_kb": _read_all(source, pool)}
+    data = {"root": str(source.root), "images": len(pool), "mean_kb": read_all(source, pool)}
     found = {name: Measured(name, all_subjects()[name], None) for name in names}
     with ExitStack() as stack:
         processes: dict[str, Measurable] = {}
@@ -127,8 +145,8 @@ def measure(
             steps.next(f"{name}: warming up")
             processes[name] = process = start(name, work, pool)
             stack.callback(process.close)
-            warm_up, passes[name] = _warm_up(process, settings, len(pool))
-            found[name] = replace(found[name], warm_up=warm_up, peak_memory_mb=process.peak_memory_mb)
+            first, passes[name] = warm_up(process, settings, len(pool))
+            found[name] = replace(found[name], warm_up=first, peak_memory_mb=process.peak_memory_mb)
         steps.next("comparing the pictures")
         if REFERENCE not in processes:
             processes[REFERENCE] = start(REFERENCE, work, pool)
@@ -141,9 +159,12 @@ def measure(
                 steps.next(f"{name}: repetition {repetition + 1} of {settings.repetitions}")
                 stretch = processes[name].time(passes[name])
                 found[name] = replace(found[name], rounds=(*found[name].rounds, stretch))
+        training = None
+        if settings.model is not None and (fed := _feeding(found.values())):
+            training = _train(settings, fed, (processes[fed], passes[fed], len(source.classes)), steps)
     plain = {**asdict(settings), "data": None if settings.data is None else str(settings.data), "backends": list(names)}
     plain |= {"recipe": recipe.name, "fingerprint": recipe.fingerprint()}
-    return Report(plain, data, facts, tuple(found.values()))
+    return Report(plain, data, facts, tuple(found.values()), training)
 
 
 class _Steps:
@@ -155,6 +176,34 @@ class _Steps:
     def next(self, what: str) -> None:
         self._done += 1
         self._notify(what, self._done, self._total)
+
+
+def _feeding(found: Iterable[Measured]) -> str | None:
+    """Return the subject that feeds the network: what "auto" stands for, else the fastest; None where none can."""
+    able = {one.name: one.img_per_s.median for one in found if one.rounds and one.name != CEILING}
+    chosen = resolve_backend("auto")
+    return chosen if chosen in able else max(able, key=lambda name: able[name], default=None)
+
+
+def _train(settings: Settings, name: str, subject: tuple[Measurable, int, int], steps: _Steps) -> Training:
+    """Time a network alone, its loader alone, and both.
+
+    Args:
+        settings: What to measure.
+        name: The loader.
+        subject: The loader's process, the passes of a stretch, and the number of classes.
+        steps: Told of the progress.
+    """
+    assert settings.model is not None
+    model, (process, passes, classes) = settings.model, subject
+    device = process.build_model(model, classes)
+    rounds = train_in_turns(
+        lambda part, seconds: process.train(part, passes, seconds),
+        settings.repetitions,
+        settings.seconds,
+        lambda what: steps.next(f"{model} with {name}, {what}"),
+    )
+    return Training(model, device, name, rounds)
 
 
 def rotated(names: Sequence[str], by: int) -> list[str]:
@@ -171,7 +220,7 @@ def _root(data: Path | None) -> Path:
     return root
 
 
-def _read_all(source: FolderSource, pool: NDArray[np.int64]) -> float:
+def read_all(source: FolderSource, pool: NDArray[np.int64]) -> float:
     """Read every file once, so that all subjects find it in memory; return their mean size in KB (1,000 bytes)."""
     size = 0
     for index in pool.tolist():
@@ -192,7 +241,7 @@ def _gpu_name() -> str:
     return torch.cuda.get_device_name()
 
 
-def _warm_up(process: Measurable, settings: Settings, pool: int) -> tuple[Stretch, int]:
+def warm_up(process: Measurable, settings: Settings, pool: int) -> tuple[Stretch, int]:
     """Run a subject untimed; return that stretch and how many passes a timed one takes."""
     enough = min(_MAX_PASSES, math.ceil(_WARM_UP_BATCHES * settings.batch_size / pool))
     warm_up = process.time(enough, limit_s=settings.seconds)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,25 @@ class Stretch:
         rest_s = self.wall_s - self.first_batch_s
         later = self.images - self.images_in_first_batch
         return later / rest_s if later and rest_s > 0 else self.img_per_s
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The middle and the ends of some numbers."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Return the spread of at least one number."""
+        return cls(statistics.median(values), min(values), max(values))
+
+    @property
+    def relative(self) -> float:
+        """(high - low) / median."""
+        return (self.high - self.low) / self.median
 
 
 def time_stretch(

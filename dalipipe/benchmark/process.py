@@ -7,6 +7,7 @@ import os
 import select
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from dalipipe.errors import BackendError
 
 _MEMORY_INTERVAL_S = 0.1
 _PACKAGES = Path(__file__).resolve().parents[2]
+WORKER = (sys.executable, "-P", "-m", "dalipipe.benchmark.worker")
 
 
 class SubjectProcess:
@@ -32,18 +34,20 @@ class SubjectProcess:
         name: Which subject.
         work: What it loads.
         pool: Indices of the images that a pass goes over.
+        command: What to start; by default this Python with dalipipe's own subjects.
 
     Attributes:
         name: Which subject.
+        facts: What the process said of itself, such as the versions of what it runs.
         peak_memory_mb: Most memory seen in a pass with a limit, over the process and its children.
     """
 
-    def __init__(self, name: str, work: Work, pool: NDArray[np.int64]) -> None:
+    def __init__(self, name: str, work: Work, pool: NDArray[np.int64], command: Sequence[str | Path] = WORKER) -> None:
         self.name = name
         self.peak_memory_mb = 0.0
         paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "dalipipe.benchmark.worker"],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
@@ -51,7 +55,8 @@ class SubjectProcess:
             start_new_session=True,  # Ctrl-C is for the parent, which ends this one
         )
         try:
-            self._ask("open", name=name, work={**asdict(work), "recipe": work.recipe.to_toml()}, pool=pool.tolist())
+            told = {**asdict(work), "recipe": work.recipe.to_toml()}
+            self.facts = self._ask("open", name=name, work=told, pool=pool.tolist())
         except BaseException:
             self.close()
             raise
@@ -64,6 +69,14 @@ class SubjectProcess:
         """Time a fresh loader over so many passes; with `limit_s`, for so long only, and memory is watched."""
         answer = self._ask("time", watch_memory=limit_s is not None, passes=passes, limit_s=limit_s)
         return Stretch(**answer)
+
+    def build_model(self, model: str, classes: int) -> str:
+        """Build a network in the process, for `train`; return the device that it runs on."""
+        return str(self._ask("model", model=model, classes=classes)["device"])
+
+    def train(self, part: str, passes: int, limit_s: float) -> Stretch:
+        """Time a part of `dalipipe.benchmark.training` until its first batch after `limit_s`, or over the passes."""
+        return Stretch(**self._ask("train", part=part, passes=passes, limit_s=limit_s))
 
     def _ask(self, what: str, *, watch_memory: bool = False, **arguments: Any) -> dict[str, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None

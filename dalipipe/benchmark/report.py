@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import statistics
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,30 +12,12 @@ from typing import Any
 
 from dalipipe import __version__
 from dalipipe.benchmark.agreement import Agreement
-from dalipipe.benchmark.meter import Stretch
+from dalipipe.benchmark.meter import Spread, Stretch
 from dalipipe.benchmark.subjects import BASELINE
+from dalipipe.benchmark.training import Training
 
 SCHEMA = 1
 _LIBRARIES = ("torch", "torchvision", "nvidia-dali-cuda120", "numba", "numpy", "pillow")
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The middle and the ends of some numbers."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Return the spread of at least one number."""
-        return cls(statistics.median(values), min(values), max(values))
-
-    @property
-    def relative(self) -> float:
-        """(high - low) / median."""
-        return (self.high - self.low) / self.median
 
 
 @dataclass(frozen=True)
@@ -90,12 +70,14 @@ class Report:
         data: Folder, number of images in a pass, their mean size in KB.
         environment: See `environment`.
         subjects: In the order asked for.
+        training: A network beside its loader, where that was asked for.
     """
 
     settings: dict[str, Any]
     data: dict[str, Any]
     environment: dict[str, Any]
     subjects: tuple[Measured, ...]
+    training: Training | None = None
 
     def ratio(self, subject: Measured, baseline: str = BASELINE) -> Spread | None:
         """Return how many times as fast as the baseline, round by round; None where either was not timed."""
@@ -123,6 +105,8 @@ class Report:
     def plain(self) -> dict[str, Any]:
         """Return everything as it goes into JSON."""
         head = {"schema": SCHEMA, "settings": self.settings, "data": self.data, "environment": self.environment}
+        if self.training is not None:
+            head["training"] = self.training.plain()
         return {**head, "subjects": [self._plain_subject(one) for one in self.subjects]}
 
     def _plain_subject(self, one: Measured) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dalipipe.errors import ConfigError
 BASELINE = "torchvision-pil"
 TENSOR = "torchvision-tensor"
 CEILING = "decode-only"
+CACHED = "dali-cpu-cached"
 REFERENCE = "torchvision"
 PEERS = {
     BASELINE: "torch's DataLoader over ImageFolder: Pillow, transforms.v2, worker processes",
@@ -26,14 +27,18 @@ def all_subjects() -> dict[str, str]:
     """Return the subjects and a phrase for each."""
     from dalipipe.backends import BACKENDS
 
-    return {**BACKENDS, **PEERS, CEILING: "DALI on the CPU decoding, nothing after it: the ceiling"}
+    more = {
+        CEILING: "DALI on the CPU decoding, nothing after it: the ceiling",
+        CACHED: 'dali-cpu with cache="ram", from the second epoch on',
+    }
+    return {**BACKENDS, **PEERS, **more}
 
 
 def default_subjects() -> tuple[str, ...]:
-    """Return every subject that can run here."""
+    """Return every subject that can run here, but the one that may need more memory than there is."""
     from dalipipe.backends import cuda_works
 
-    return tuple(name for name in all_subjects() if name != "dali-gpu" or cuda_works())
+    return tuple(name for name in all_subjects() if name != CACHED and (name != "dali-gpu" or cuda_works()))
 
 
 def check_subjects(names: Sequence[str]) -> tuple[str, ...]:
@@ -73,4 +78,6 @@ def make_subject(name: str, work: Work) -> Subject:
         return DecodeOnly(work)
     from dalipipe.benchmark.loaders import LoaderSubject
 
+    if name == CACHED:
+        return LoaderSubject(work, "dali-cpu", cached=True)
     return LoaderSubject(work, name)

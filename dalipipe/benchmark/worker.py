@@ -9,19 +9,23 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dalipipe import plan
-from dalipipe.benchmark.meter import time_stretch
+from dalipipe.benchmark.meter import Batch, time_stretch
 from dalipipe.benchmark.subjects import make_subject
 from dalipipe.benchmark.work import Subject, Work
 from dalipipe.errors import DalipipeError
 from dalipipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from dalipipe.benchmark.trainee import Step
 
 
 def main() -> None:
@@ -50,10 +54,12 @@ class _State:
     work: Work
     subject: Subject
     pool: NDArray[np.int64]
+    step: Step
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
-    do: dict[str, Callable[..., dict[str, Any]]] = {"open": _open, "sample": _sample, "time": _time}
+    do: dict[str, Callable[..., dict[str, Any]]]
+    do = {"open": _open, "sample": _sample, "time": _time, "model": _model, "train": _train}
     return do[request["do"]](**request["with"])
 
 
@@ -78,8 +84,7 @@ def _sample(count: int, recipe: str, path: str) -> dict[str, Any]:
 
 
 def _time(passes: int, limit_s: float | None) -> dict[str, Any]:
-    pool, seed = _State.pool, _State.work.seed
-    indices = np.concatenate([pool[plan.permutation(len(pool), seed, number)] for number in range(passes)])
+    indices = _passes(passes)
     return asdict(
         time_stretch(
             lambda: _State.subject.open(_State.work.recipe, indices),
@@ -87,6 +92,36 @@ def _time(passes: int, limit_s: float | None) -> dict[str, Any]:
             finish=_wait_for_gpu,
         )
     )
+
+
+def _passes(count: int) -> NDArray[np.int64]:
+    pool, seed = _State.pool, _State.work.seed
+    return np.concatenate([pool[plan.permutation(len(pool), seed, number)] for number in range(count)])
+
+
+def _model(model: str, classes: int) -> dict[str, Any]:
+    """Build the network that the next requests train; return where it runs."""
+    from dalipipe.benchmark.trainee import Step
+
+    _State.step = Step(model, classes, _State.work)
+    return {"device": str(_State.step.device)}
+
+
+def _train(part: str, passes: int, limit_s: float) -> dict[str, Any]:
+    """Time the network, the loader, or the network fed by the loader."""
+    indices = _passes(passes)
+
+    @contextmanager
+    def both() -> Iterator[Iterable[Batch]]:
+        with _State.subject.open(_State.work.recipe, indices) as batches:
+            yield _State.step.over(batches)
+
+    opener = {
+        "model": _State.step.replayed,
+        "loader": lambda: _State.subject.open(_State.work.recipe, indices),
+        "both": both,
+    }[part]
+    return asdict(time_stretch(opener, limit_s=limit_s, finish=_wait_for_gpu))
 
 
 def _wait_for_gpu() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from dalipipe.cli.console import printable, results
 
 if TYPE_CHECKING:
     from dalipipe.benchmark.report import Measured, Report
+    from dalipipe.benchmark.training import Training
 
 _WIDTH = 100
 _NOISY = 0.15
@@ -59,6 +61,15 @@ def bench(
     images: Annotated[
         int, typer.Option("--images", help="Most different images used; drawn at random from DATA.", metavar="N")
     ] = 1000,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="Also train this ResNet or VGG, alone and fed by a loader: which one limits?",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
     json: Annotated[
         Path | None, typer.Option("--json", help="Write everything measured to this file.", metavar="FILE")
     ] = None,
@@ -81,6 +92,7 @@ def bench(
         repetitions=repetitions,
         seconds=seconds,
         images=images,
+        model=model,
     )
     if json is not None:
         files.require_place("--json", json)
@@ -193,4 +205,15 @@ def _foot(report: Report) -> list[str]:
     else:
         lines.append(f"Medians of {rounds} repetitions; the repetitions of a loader lie at most {spread:.0%} apart.")
     lines.append(_ADVICE)
+    if report.training is not None:
+        lines += ["", *_training(report.training, report.settings["batch_size"])]
     return lines
+
+
+def _training(training: Training, batch_size: int) -> list[str]:
+    model, loader, both = (training.img_per_s(part).median for part in ("model", "loader", "both"))
+    return [
+        f"{training.model} in training on {training.device}, batches of {batch_size}, images per second:",
+        f"    model only  {model:,.0f}    {training.loader} only  {loader:,.0f}    both together  {both:,.0f}",
+        *textwrap.wrap(training.verdict, _WIDTH),
+    ]

@@ -1,5 +1,7 @@
 """The subjects as they are, on small images, in this process."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -52,13 +54,26 @@ def test_peers_made_from_a_recipe_give_its_pictures(work, name, form):
     assert compare_loosely(taken(peer, recipe, indices), taken(reference, recipe, indices), recipe) == ""
 
 
-@pytest.mark.parametrize("name", ["dali-cpu-stock", "torchvision", "decode-only"])
+@pytest.mark.parametrize("name", ["dali-cpu-stock", "dali-cpu-cached", "torchvision", "decode-only"])
 def test_every_image_asked_for_comes_repeated_ones_too(work, name):
     indices = np.array([3, 1, 1, 4, 11, 0, 3, 2])
     stretch = time_stretch(lambda: make_subject(name, work).open(work.recipe, indices))
     assert stretch.images == 8
     assert stretch.images_in_first_batch == 5
     assert 0 < stretch.first_batch_s <= stretch.wall_s
+
+
+def test_the_cached_subject_gives_the_pictures_and_reads_no_file_twice(work):
+    recipe, indices = work.recipe, np.array([7, 0, 11, 7])
+    plain = taken(make_subject("dali-cpu", work), recipe, indices)
+    cached = make_subject("dali-cpu-cached", work)
+    first = taken(cached, recipe, indices)
+    for file in Path(work.root).rglob("*.*"):
+        file.unlink()
+    second = taken(cached, recipe, indices)
+    for sample in (first, second):
+        np.testing.assert_array_equal(sample.labels, plain.labels)
+        np.testing.assert_array_equal(sample.images, plain.images)
 
 
 @pytest.mark.parametrize("name", ["imagenet-train", "imagenet-eval"])

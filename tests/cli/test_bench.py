@@ -63,6 +63,12 @@ class FakeSubject:
         images = passes * len(self.pool)
         return measuring.Stretch(images, images / 123456, 0.25, 9.0, 8)
 
+    def build_model(self, model, classes):
+        return "cpu"
+
+    def train(self, part, passes, limit_s):
+        return measuring.Stretch(100, 100 / {"model": 10, "loader": 4321, "both": 9}[part], 0.1, 9.0, 8)
+
     def close(self):
         pass
 
@@ -91,6 +97,29 @@ def test_the_table_fits_100_columns_and_says_what_was_measured(make_image_folder
     assert rows.index("decode-only") > rows.index("dali-cpu-stock")
 
 
+def test_a_network_is_set_beside_its_loader(make_image_folder, fakes, tmp_path):
+    out = tmp_path / "bench.json"
+    names = "decode-only,dali-cpu-stock"
+    result = run(
+        "bench", make_image_folder(), "--backends", names, "--repetitions", "2", "--model", "resnet18", "--json", out
+    )
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert "    model only  10    dali-cpu-stock only  4,321    both together  9" in lines
+    assert any(line.startswith("The model limits: dali-cpu-stock could feed 432.1 times") for line in lines)
+    training = json.loads(out.read_text())["training"]
+    assert training["limit"] == "model"
+    assert len(training["rounds"]["both"]) == 2
+
+
+def test_a_network_is_trained_from_end_to_end(make_image_folder):
+    choice = ("--backends", "torchvision-pil", "--recipe", "cifar-train", "--model", "vgg11")
+    result = run("bench", make_image_folder(), *choice, *ENDING)
+    assert result.exit_code == 0, result.stderr
+    assert "vgg11 in training on " in result.stdout
+    assert " limits: " in result.stdout
+
+
 def test_without_data_the_demonstration_pictures_are_measured(make_image_folder, fakes, monkeypatch):
     root = make_image_folder("samples/train").parent
     monkeypatch.setattr("dalipipe.samples.ensure", lambda: root)
@@ -114,6 +143,8 @@ def test_without_data_the_demonstration_pictures_are_measured(make_image_folder,
         (("--backends", "torchvision-pill"), "Did you mean 'torchvision-pil'?"),
         (("--backends", ""), "--backends"),
         (("--backends", "decode-only,decode-only"), "twice"),
+        (("--model", "resnet19"), "Did you mean 'resnet18'?"),
+        (("--model", "resnet18", "--backends", "decode-only"), "--model: needs a loader"),
         (("--json", "missing/bench.json"), "--json: must be a file in a directory that is there"),
         (("--plot", "bench.doc"), "--plot: must end in .png"),
     ],
