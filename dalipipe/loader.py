@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,8 +157,14 @@ class DataLoader:
         self.timeout, self.generator, self.prefetch_factor = timeout, generator, prefetch_factor
         self.persistent_workers, self.pin_memory_device, self.in_order = persistent_workers, pin_memory_device, in_order
         self.collate_fn = self.worker_init_fn = self.multiprocessing_context = None
-        given = sampler is not None or batch_sampler is not None
-        self.shard = chosen_shard(rank, world_size, self.shuffle if pad is None else pad, given)
+        self._wanted = (
+            rank,
+            world_size,
+            self.shuffle if pad is None else pad,
+            sampler is not None or batch_sampler is not None,
+        )
+        self._seed = seed
+        self.shard = chosen_shard(*self._wanted)
         self.seed = chosen_seed(seed, generator, self.shard)
         self.epoch = 0
         self._place: tuple[int, int] = (0, 0)  # epoch, and position in its order, of what was handed out last
@@ -234,12 +241,25 @@ class DataLoader:
         """
         if self._closed:
             raise ConfigError("DataLoader: is closed and can't be iterated. Make a new one.")
+        return self._epoch()
+
+    def _reshard(self) -> None:
+        """Take this rank's part where torch.distributed was initialised after the loader was made."""
+        shard = chosen_shard(*self._wanted)
+        if shard == self.shard:
+            return
+        self.shard = shard
+        self._cut = replace(self._cut, shard=shard)
+        if self._seed is None:
+            self._reseed(chosen_seed(None, self.generator, shard))
+
+    def _epoch(self) -> Iterator[Any]:
+        # An epoch counts from its first batch on: a library may ask for an iterator and drop it.
+        self._reshard()
         epoch, skip = self.epoch, self._resume or 0
         self.epoch, self._resume = epoch + 1, None
         self._place = (epoch, skip)
-        return self._epoch(epoch, self.batches(epoch, skip))
-
-    def _epoch(self, epoch: int, batches: Iterator[Batch]) -> Iterator[Any]:
+        batches = self.batches(epoch, skip)
         executor = self._idle.pop() if self._idle else compile_recipe(self.job, self.backend)
         results = executor.run(batches)
         try:
@@ -307,14 +327,14 @@ class DataLoader:
         """
         check_state(state, self.state_dict())
         if state["seed"] != self.seed:
-            self._reseed(state["seed"])
+            self._reseed(chosen_seed(state["seed"], None, self.shard))
         self.epoch, self._resume = state["epoch"], state["position"]
         self._place = (state["epoch"], state["position"])
         self._order.restore(state["order"])
 
     def _reseed(self, seed: int) -> None:
         """Take another seed: the decisions of a state belong to the seed that it was saved under."""
-        self.seed = chosen_seed(seed, None, self.shard)
+        self.seed = seed
         self.job = self.job.reseeded(self.seed)
         self._order = self._make_order()
         for executor in self._idle:
