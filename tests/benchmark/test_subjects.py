@@ -42,8 +42,11 @@ def peer_without_workers(work, form):
     return TorchPeer(Work(work.root, work.recipe, work.batch_size, 0), form)
 
 
+TRAINING = [name for name in list_recipes() if not name.endswith("-eval") and Recipe.load(name).kind == "image"]
+
+
 @pytest.mark.parametrize("form", ["pil", "tensor"])
-@pytest.mark.parametrize("name", [name for name in list_recipes() if not name.endswith("-eval") and Recipe.load(name).kind == "image"])
+@pytest.mark.parametrize("name", TRAINING)
 def test_peers_made_from_a_recipe_give_its_pictures(work, name, form):
     recipe = Recipe.load(name)
     twin = recipe.eval_twin()
