@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dalipipe.adapt import as_source, known_size
 from dalipipe.arguments import (
@@ -170,6 +172,7 @@ class DataLoader:
         self._place: tuple[int, int] = (0, 0)  # epoch, and position in its order, of what was handed out last
         self._resume: int | None = None
         self._closed = False
+        self.last_indices: NDArray[np.int64] | None = None  # the source's, of the batch handed out last
         most = _largest(batch_sampler) if batch_sampler is not None else self.batch_size or _SINGLE
         self._cut = Cut(self.batch_size or _SINGLE, drop_last, self.shard)
         self._order = self._make_order()
@@ -276,7 +279,7 @@ class DataLoader:
                 self._idle.append(executor)
 
     def _hand_out(self, epoch: int, result: Result) -> Iterator[Any]:
-        images, labels = result.images, result.labels
+        images, labels, self.last_indices = result.images, result.labels, result.batch.indices
         if self.pin_memory and images.device.type == "cpu" and torch.cuda.is_available():
             images, labels = images.pin_memory(), labels.pin_memory()
         if self.batch_size is None and self.batch_sampler is None:
