@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dalipipe.errors import DalipipeError
     from dalipipe.loader import DataLoader, dali_iterator
+    from dalipipe.mix import CutMix, MixUp
     from dalipipe.recipe import Recipe, list_recipes
     from dalipipe.sources import FolderSource, Source, split_sources
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CutMix": "mix",
     "DalipipeError": "errors",
     "DataLoader": "loader",
     "FolderSource": "sources",
+    "MixUp": "mix",
     "Recipe": "recipe",
     "Source": "sources",
     "dali_iterator": "loader",
@@ -34,9 +37,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "CutMix",
     "DalipipeError",
     "DataLoader",
     "FolderSource",
+    "MixUp",
     "Recipe",
     "Source",
     "dali_iterator",

@@ -301,6 +301,11 @@ class DataLoader:
             f"{len(bad)} {files} can't be used: {', '.join(bad)}. Replace or remove {files} and run again."
         )
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Epoch of the batch that was handed out last, and where in its order that batch ended."""
+        return self._place
+
     def state_dict(self) -> dict[str, Any]:
         """Return where the loader is, as JSON: the batches handed out count, not those prepared ahead.
 

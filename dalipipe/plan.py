@@ -31,6 +31,9 @@ ORDER_POSITION = 0xFFFF
 SUBSTITUTE_POSITION = 0xFFFE
 """The op position that stands for the choice of a substitute for a bad sample."""
 
+MIX_POSITION = 0xFFFD
+"""The op position that stands for the mixing of a batch, whose number and rank stand for index and occurrence."""
+
 
 def philox(counter: Sequence[NDArray[np.uint64] | np.uint64], key: int) -> tuple[NDArray[np.uint64], ...]:
     """Return four arrays of 32 random bits (in uint64) for four broadcastable arrays of 32-bit counters.

@@ -49,6 +49,15 @@ def test_the_first_two_commands_are_one_line_each_and_do_the_main_job_and_the_te
     assert second.endswith("python -m pytest")
 
 
+def test_the_mixing_example_runs(make_image_folder, monkeypatch, capsys):
+    root = make_image_folder("photos/train", classes=("ant", "bee"), per_class=5)
+    monkeypatch.chdir(root.parent.parent)
+    (code,) = [block for block in blocks("python") if "MixUp" in block]
+    shapes = code.replace("        ...", "        print(tuple(images.shape), labels.dtype, tuple(labels.shape))")
+    exec(compile("import dalipipe\n" + shapes, "README.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines()[0] == "(4, 3, 224, 224) torch.float32 (4, 2)"
+
+
 def test_the_library_example_runs(make_image_folder, monkeypatch, capsys):
     root = make_image_folder("photos", classes=("ant", "bee"), per_class=5)
     monkeypatch.chdir(root.parent)
