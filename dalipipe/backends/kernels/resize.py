@@ -22,7 +22,7 @@ from dalipipe.backends.kernels.views import (
     emit,
     view_of,
 )
-from dalipipe.backends.simd import fma4, load4, round4, splat4, store4, zero4
+from dalipipe.backends.simd import fma4, load4, repeat4, round4, store4, zero4
 from dalipipe.geometry import ARGS, OUT_H, OUT_W, axis_support
 
 
@@ -130,10 +130,12 @@ def _blend_columns(row, mirror, acc, pixel, starts, weights, room, used):
     count = len(starts)
     at, step = (4 * (count - 1), -4) if mirror else (0, 4)
     for x in range(count):
-        total = zero4()
         begin, w = pixel * starts[x], x * room
-        for tap in range(used):
-            total = fma4(load4(acc, begin + pixel * tap), splat4(weights[w + tap]), total)
+        total = fma4(load4(acc, begin), repeat4(weights, w), zero4())
+        total = fma4(load4(acc, begin + pixel), repeat4(weights, w + 1), total)
+        total = fma4(load4(acc, begin + 2 * pixel), repeat4(weights, w + 2), total)
+        for tap in range(3, used):
+            total = fma4(load4(acc, begin + pixel * tap), repeat4(weights, w + tap), total)
         store4(row, at, round4(total))
         at += step
 

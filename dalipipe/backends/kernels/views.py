@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from dalipipe.backends.simd import blues4, fma4, greens4, load4, put4, reds4, splat4
+
 # What a view says: first byte, bytes a row, bytes a pixel, region (top, left, height, width) and 1 where it is
 # mirrored.
 BASE, ROW, PIXEL, TOP, LEFT, HEIGHT, WIDTH, MIRROR_X, MIRROR_Y = range(9)
@@ -27,10 +29,24 @@ def _emit_scratch(row, out):
 
 
 @njit(cache=True, fastmath={"contract"})
-def _emit_plane(row, channel, scale, shift, out):
-    """Write one channel of a row: level * scale + shift."""
-    for x in range(len(out)):
-        out[x] = row[4 * x + channel] * scale + shift
+def _emit_planes(row, finish, out, places):
+    """Write the three channels of a row to their planes, four pixels at a time: level * scale + shift.
+
+    `places` says where the row begins in each plane.
+    """
+    red, green, blue = places
+    count = len(row) // 4 - SLACK // 4
+    scales = splat4(finish[0]), splat4(finish[1]), splat4(finish[2])
+    shifts = splat4(finish[3]), splat4(finish[4]), splat4(finish[5])
+    for x in range(0, count - 3, 4):
+        a, b, c, d = load4(row, 4 * x), load4(row, 4 * x + 4), load4(row, 4 * x + 8), load4(row, 4 * x + 12)
+        put4(out, red + x, fma4(reds4(a, b, c, d), scales[0], shifts[0]))
+        put4(out, green + x, fma4(greens4(a, b, c, d), scales[1], shifts[1]))
+        put4(out, blue + x, fma4(blues4(a, b, c, d), scales[2], shifts[2]))
+    for x in range(count - count % 4, count):
+        out[red + x] = row[4 * x] * finish[0] + finish[3]
+        out[green + x] = row[4 * x + 1] * finish[1] + finish[4]
+        out[blue + x] = row[4 * x + 2] * finish[2] + finish[5]
 
 
 @njit(cache=True, fastmath={"contract"})
@@ -52,14 +68,11 @@ def _emit_out(row, y, finish, out, plan):
         out: The whole output, flat.
         plan: Strides, size and mirroring.
     """
-    width = plan[OUT_WIDTH]
     at = plan[ROW_STRIDE] * (plan[OUT_HEIGHT] - 1 - y if plan[MIRROR_ROWS] else y)
     if plan[COLUMN_STRIDE] != 1:
-        _emit_interleaved(row, finish[:3], finish[3:], out[at : at + 3 * width])
+        _emit_interleaved(row, finish[:3], finish[3:], out[at : at + 3 * plan[OUT_WIDTH]])
         return
-    for channel in range(3):
-        begin = at + channel * plan[CHANNEL_STRIDE]
-        _emit_plane(row, channel, finish[channel], finish[3 + channel], out[begin : begin + width])
+    _emit_planes(row, finish, out, (at, at + plan[CHANNEL_STRIDE], at + 2 * plan[CHANNEL_STRIDE]))
 
 
 @njit(cache=True)
