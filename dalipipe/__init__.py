@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dalipipe.mix import CutMix, MixUp
     from dalipipe.recipe import Recipe, list_recipes
     from dalipipe.sources import FolderSource, Source, split_sources
+    from dalipipe.training.trained import load_model
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ _HOMES = {
     "Source": "sources",
     "dali_iterator": "loader",
     "list_recipes": "recipe",
+    "load_model": "training.trained",
     "split_sources": "sources",
 }
 
@@ -46,6 +48,7 @@ __all__ = [
     "Source",
     "dali_iterator",
     "list_recipes",
+    "load_model",
     "split_sources",
 ]
 

@@ -100,3 +100,31 @@ def make_image_folder(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+EVAL = """name = "small-eval"
+[[ops]]
+op = "Resize"
+size = [37, 35]
+[[ops]]
+op = "Normalize"
+mean = [0.5, 0.4, 0.3]
+std = [0.2, 0.25, 0.3]
+"""
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a ResNet-18 with the classes ant, bee and cat, its weights drawn at random."""
+    import torch
+
+    from dalipipe.training.checkpoint import Checkpoint, save_checkpoint
+    from dalipipe.training.models import build_model
+
+    classes = ("ant", "bee", "cat")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model, _ = build_model("resnet18", classes, "none")
+    path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
+    save_checkpoint(path, Checkpoint("resnet18", classes, EVAL, EVAL, model.state_dict(), 1, {"val_acc": 0.5}))
+    return path

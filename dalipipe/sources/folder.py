@@ -46,7 +46,7 @@ class FolderSource:
         self.samples: list[tuple[str, int]] = []
         empty: list[str] = []
         for label, name in enumerate(self.classes):
-            paths = _list_images(f"{self._prefix}{name}")
+            paths = list_images(f"{self._prefix}{name}")
             self.samples.extend((path, label) for path in paths)
             if not paths:
                 empty.append(name)
@@ -127,7 +127,7 @@ def scan_folder(folder: str) -> list[os.DirEntry[str]]:
         raise _unreadable(folder, error) from error
 
 
-def _list_images(top: str) -> list[str]:
+def list_images(top: str) -> list[str]:
     """Return the images below `top`: folders sorted by their whole path, within each the files by name."""
     found: list[tuple[str, list[str]]] = []
     pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [(top, ())]

@@ -1,0 +1,40 @@
+"""`dalipipe export`: a checkpoint in, a file out that runs without dalipipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dalipipe.cli.console import printable, results
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("export")(export)
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A best.pt or last.pt.")],
+    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="The file to write.")],
+    kind: Annotated[
+        str, typer.Option("--format", metavar="onnx|torch-export", help="What reads it: ONNX, or torch.export.load.")
+    ] = "onnx",
+) -> None:
+    """Write a trained network as a file of its own, its preprocessing and class names in the metadata."""
+    from dalipipe.training.export import METADATA_FILE, export_model  # imports torch, which takes seconds
+    from dalipipe.training.trained import load_model
+
+    trained = load_model(checkpoint)
+    export_model(trained, output, kind)
+    channels, height, width = trained.recipe.output_shape
+    place = "metadata_props" if kind == "onnx" else f"the extra file {METADATA_FILE}"
+    lines = [
+        f"Wrote {printable(output)}, {output.stat().st_size / 1e6:.1f} MB.",
+        f"input     images: (N, {channels}, {height}, {width}) float32, RGB, as {trained.recipe.name} makes them",
+        f"output    logits: (N, {len(trained.classes)}) float32; softmax makes them probabilities",
+        f"metadata  classes and preprocessing, in {place}",
+    ]
+    for line in lines:
+        results().print(line, markup=False)

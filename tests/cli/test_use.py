@@ -1,0 +1,108 @@
+"""`dalipipe eval`, `predict` and `export`: what one does with a checkpoint."""
+
+import csv
+import io
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from dalipipe.cli import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def folder(make_image_folder):
+    """Two images each of ant, bee and cat."""
+    return make_image_folder(per_class=2)
+
+
+def predict(checkpoint, *arguments):
+    return run("predict", checkpoint, *arguments, "--backend", "torchvision")
+
+
+def test_predict_prints_a_line_for_each_image(checkpoint, folder):
+    result = predict(checkpoint, folder)
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines] == sorted(str(path) for path in folder.glob("*/*"))
+    assert all(line.split()[-2] in ("ant", "bee", "cat") and line.endswith("%") for line in lines)
+
+
+def test_predict_reports_bad_files_and_predicts_the_rest(checkpoint, folder):
+    (folder / "bee/bad.jpg").write_bytes(b"no image")
+    result = predict(checkpoint, folder / "bee", folder / "gone.jpg", "--json", "--top-k", 2)
+    assert result.exit_code == 1
+    errors = result.stderr.splitlines()
+    assert [str(folder / "bee/bad.jpg") in errors[0], str(folder / "gone.jpg") in errors[1]] == [True, True]
+    assert "2 of 4 could not be used" in errors[2]
+    rows = json.loads(result.stdout)
+    good = [row for row in rows if "error" not in row]
+    assert (len(good), len(rows)) == (2, 4)
+    for row in good:
+        assert row["top"][0] == {"class": row["class"], "probability": row["probability"]}
+        assert row["top"][0]["probability"] >= row["top"][1]["probability"]
+
+
+def test_predict_writes_csv(checkpoint, folder):
+    odd = folder / 'ant/a, "b".png'
+    (folder / "ant").joinpath(sorted(path.name for path in (folder / "ant").iterdir())[0]).rename(odd)
+    result = predict(checkpoint, odd, "--csv", "--top-k", 3)
+    (row,) = csv.DictReader(io.StringIO(result.stdout))
+    assert row["file"] == str(odd)
+    assert {row["class"], row["class_2"], row["class_3"]} == {"ant", "bee", "cat"}
+    assert sum(float(row[name]) for name in ("probability", "probability_2", "probability_3")) == pytest.approx(1)
+
+
+def test_eval_measures_as_training_does(checkpoint, folder):
+    arguments = ("eval", checkpoint, folder, "--backend", "torchvision")
+    found = json.loads(run(*arguments, "--json").stdout)
+    confusion = found["confusion"]
+    assert sum(map(sum, confusion)) == found["images"] == 6
+    assert found["acc"] == pytest.approx(sum(confusion[label][label] for label in range(3)) / 6)
+    assert len(found["mistakes"]) == 6 - sum(confusion[label][label] for label in range(3))
+    text = run(*arguments).stdout
+    assert f"6 images of {folder}" in text
+    assert f"{found['acc']:.1%}" in text
+    for row in found["per_class"]:
+        assert row["name"] in text
+    assert json.loads(run(*arguments, "--json", "--tta").stdout)["loss"] != found["loss"]
+
+
+def test_export_writes_a_file_and_says_how_to_use_it(checkpoint, tmp_path):
+    result = run("export", checkpoint, "--format", "torch-export", "--output", tmp_path / "net.pt2")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "net.pt2").stat().st_size > 1e6
+    assert "(N, 3, 37, 35) float32" in result.stdout
+    assert "dalipipe.json" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "CHECKPOINT", "gone"], ["at least one image", "'gone': no such file"]),
+        (["predict", "CHECKPOINT", "FOLDER", "--json", "--csv"], ["exclude one another"]),
+        (["predict", "CHECKPOINT", "FOLDER", "--top-k", "0"], ["--top-k"]),
+        (["predict", "gone.pt", "FOLDER"], ["gone.pt", "Check the path"]),
+        (["predict", "FOLDER/ant/ant_0.jpg", "FOLDER"], ["ant_0.jpg", "torch.save"]),
+        (["eval", "CHECKPOINT", "gone"], ["gone"]),
+        (["export", "CHECKPOINT"], ["--output"]),
+        (
+            ["export", "CHECKPOINT", "--format", "tflite", "--output", "net"],
+            ["--format", "onnx, torch-export", "tflite"],
+        ),
+        (["export", "CHECKPOINT", "--format", "torch-export", "--output", "/proc/net"], ["/proc/net", "writable"]),
+    ],
+)
+def test_a_mistake_is_one_line(checkpoint, folder, arguments, words):
+    places = {"CHECKPOINT": str(checkpoint), "FOLDER": str(folder)}
+    for name, place in places.items():
+        arguments = [argument.replace(name, place) for argument in arguments]
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    for word in words:
+        assert word in result.stderr
