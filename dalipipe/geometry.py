@@ -24,7 +24,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from dalipipe import ops
-from dalipipe.ops.geometric import ATTEMPTS, shorter_side_size
+from dalipipe.boxes import (
+    affine_matrix,
+    between,
+    center_crop_corner,
+    erasing_box,
+    random_crop_corner,
+    random_resized_crop_box,
+    resized_size,
+)
 from dalipipe.recipe import Recipe
 
 RECORD = 24
@@ -44,6 +52,7 @@ class Do(IntEnum):
     # outside; and what the matrix was made of: clockwise angle in degrees, shift x, y in px, scale, shear x, y in
     # degrees, centre x, y in px
     AFFINE = 4
+    ERASE = 5  # top, left, height, width of the box; red, green, blue; 1 where those are what leaves the recipe
 
 
 class Status(IntEnum):
@@ -62,7 +71,7 @@ _INTERPOLATIONS = {"nearest": NEAREST, "bilinear": BILINEAR}
 
 # How a step is resolved. Those up to _RANDOM_CROP change the size.
 _RANDOM_RESIZED_CROP, _RESIZE_SHORTER, _RESIZE_FIXED, _CENTER_CROP, _RANDOM_CROP = range(1, 6)
-_FLIP_X, _FLIP_Y, _ROTATION, _AFFINE = range(6, 10)
+_FLIP_X, _FLIP_Y, _ROTATION, _AFFINE, _ERASING = range(6, 11)
 
 
 @dataclass(frozen=True)
@@ -73,11 +82,13 @@ class Program:
         table: (n, ARGUMENTS + STATICS) float64, a row a step: how it is resolved, where its uniforms begin, its
         arguments. positions: (n,) position in the recipe of the op behind each step.
         counts: uniforms that each op of the whole recipe draws, for `plan.uniforms`.
+        tail: how many of the last steps work on what leaves the ops of the range, not on levels.
     """
 
     table: NDArray[np.float64]
     positions: tuple[int, ...]
     counts: tuple[int, ...]
+    tail: int = 0
 
     def __len__(self) -> int:
         """Return the number of steps."""
@@ -117,6 +128,8 @@ def _statics(op: ops.Op) -> tuple[int, list[float]]:
             center = op.center or (math.nan, math.nan)
             ranges = [*op.degrees, *(op.translate or (0, 0)), *(op.scale or (1, 1)), *(op.shear or (0, 0, 0, 0))]
             return _AFFINE, [*ranges, *center, _INTERPOLATIONS[op.interpolation], *op.fill]
+        case ops.RandomErasing():
+            return _ERASING, [op.p, *op.scale, *op.ratio, *op.value, 0]
     raise TypeError(f"geometry has no resolve for {op.op}; add one beside the others")
 
 
@@ -125,120 +138,16 @@ def program(recipe: Recipe) -> Program:
     """Return the program of a recipe's pixel ops."""
     counts = tuple(op.uniforms for op in recipe.ops)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    positions = tuple(position for position, op in enumerate(recipe.ops) if op.stage == "pixels")
+    stages = recipe.stages
+    positions = tuple(position for position, stage in enumerate(stages) if stage != "range")
     table = np.zeros((len(positions), ARGUMENTS + STATICS))
     for row, position in zip(table, positions, strict=True):
         row[CODE], arguments = _statics(recipe.ops[position])
         row[OFFSET] = starts[position]
+        if stages[position] == "tail":
+            arguments[-4:] = *recipe.as_it_leaves(position, recipe.ops[position].value), 1  # type: ignore[attr-defined]
         row[ARGUMENTS : ARGUMENTS + len(arguments)] = arguments
-    return Program(table, positions, counts)
-
-
-resized_size = njit(cache=True)(shorter_side_size)
-
-
-@njit(cache=True)
-def random_resized_crop_box(u, height, width, scale, ratio):
-    """Return (top, left, height, width) in px of a random box.
-
-    Args:
-        u: 22 uniforms: ten areas, ten ratios, top, left.
-        height: Of the image, px.
-        width: Of the image, px.
-        scale: (low, high) fraction of the image's area.
-        ratio: (low, high) width / height.
-
-    Source: torchvision.transforms.v2.RandomResizedCrop.make_params; its fallback may round to a box of 0 px, this one
-    never does.
-    """
-    area = height * width
-    log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
-    for attempt in range(ATTEMPTS):
-        target = area * (scale[0] + u[attempt] * (scale[1] - scale[0]))
-        aspect = math.exp(log_low + u[ATTEMPTS + attempt] * (log_high - log_low))
-        w = int(np.rint(math.sqrt(target * aspect)))
-        h = int(np.rint(math.sqrt(target / aspect)))
-        if 0 < w <= width and 0 < h <= height:
-            top = int(u[2 * ATTEMPTS] * (height - h + 1))
-            left = int(u[2 * ATTEMPTS + 1] * (width - w + 1))
-            return top, left, h, w
-    in_ratio = width / height
-    w, h = width, height
-    if in_ratio < ratio[0]:
-        h = max(1, int(np.rint(w / ratio[0])))
-    elif in_ratio > ratio[1]:
-        w = max(1, int(np.rint(h * ratio[1])))
-    return (height - h) // 2, (width - w) // 2, h, w
-
-
-@njit(cache=True)
-def center_crop_corner(height, width, crop_height, crop_width):
-    """Return (top, left) in px of the central window, negative where it exceeds the image.
-
-    Source: torchvision.transforms.v2.functional.center_crop: padding first, then int(round(margin / 2)).
-    """
-    pad_top = (crop_height - height) // 2 if crop_height > height else 0
-    pad_left = (crop_width - width) // 2 if crop_width > width else 0
-    padded_height, padded_width = max(height, crop_height), max(width, crop_width)
-    top = int(np.rint((padded_height - crop_height) / 2.0))
-    left = int(np.rint((padded_width - crop_width) / 2.0))
-    return top - pad_top, left - pad_left
-
-
-@njit(cache=True)
-def random_crop_corner(u, height, width, crop, padding, pad_if_needed):
-    """Return (top, left, fits) of a random window; the corner in px of the image before padding.
-
-    Args:
-        u: 2 uniforms: top, left.
-        height: Of the image, px.
-        width: Of the image, px.
-        crop: (height, width) of the window, px.
-        padding: (left, top, right, bottom), px.
-        pad_if_needed: Pad on both sides where the padded image is smaller than the window.
-
-    Source: torchvision.transforms.v2.RandomCrop.make_params.
-    """
-    left, top, right, bottom = int(padding[0]), int(padding[1]), int(padding[2]), int(padding[3])
-    padded_height, padded_width = height + top + bottom, width + left + right
-    if pad_if_needed:
-        more_h, more_w = max(0, crop[0] - padded_height), max(0, crop[1] - padded_width)
-        top, left = top + more_h, left + more_w
-        padded_height, padded_width = padded_height + 2 * more_h, padded_width + 2 * more_w
-    if padded_height < crop[0] or padded_width < crop[1]:
-        return 0, 0, False
-    y = int(u[0] * (padded_height - crop[0] + 1))
-    x = int(u[1] * (padded_width - crop[1] + 1))
-    return y - top, x - left, True
-
-
-@njit(cache=True)
-def affine_matrix(angle_deg, translate_px, scale, shear_deg, center_px):
-    """Return the six entries of the map from output to input coordinates.
-
-    Args:
-        angle_deg: Clockwise rotation.
-        translate_px: (x, y) shift.
-        scale: Factor, > 0.
-        shear_deg: (x, y) shear angles.
-        center_px: (x, y) of the fixed point, in the coordinates of the image.
-
-    Source: torchvision.transforms.v2.functional._geometry._get_inverse_affine_matrix.
-    """
-    rot, sx, sy = math.radians(angle_deg), math.radians(shear_deg[0]), math.radians(shear_deg[1])
-    tan_sx = math.tan(sx)
-    a = math.cos(rot - sy) / math.cos(sy)
-    b = -(a * tan_sx + math.sin(rot))
-    c = math.sin(rot - sy) / math.cos(sy)
-    d = math.cos(rot) - c * tan_sx
-    m0, m1, m3, m4 = d / scale, -b / scale, -c / scale, a / scale
-    x, y = center_px[0] + translate_px[0], center_px[1] + translate_px[1]
-    return m0, m1, center_px[0] - m0 * x - m1 * y, m3, m4, center_px[1] - m3 * x - m4 * y
-
-
-@njit(cache=True)
-def _between(u, low, high):
-    return low + u * (high - low)
+    return Program(table, positions, counts, stages.count("tail"))
 
 
 @njit(cache=True)
@@ -278,16 +187,21 @@ def _resolve_motion(code, s, u, record):
             record[DO] = Do.FLIP.value
             args[0], args[1] = code == _FLIP_X, code == _FLIP_Y
         return
+    if code == _ERASING:
+        if u[0] < s[0] and erasing_box(u[1:], record[IN_H], record[IN_W], s[1:5], args):
+            record[DO] = Do.ERASE.value
+            args[4:8] = s[5:9]
+        return
     record[DO] = Do.AFFINE.value
-    angle, shift_x, shift_y, scale, shear_x, shear_y = _between(u[0], s[0], s[1]), 0.0, 0.0, 1.0, 0.0, 0.0
+    angle, shift_x, shift_y, scale, shear_x, shear_y = between(u[0], s[0], s[1]), 0.0, 0.0, 1.0, 0.0, 0.0
     if code == _ROTATION:
         angle = -angle  # torchvision's rotate is counter-clockwise, its affine clockwise
         s = s[2:]
     else:
-        shift_x = np.rint(_between(u[1], -1.0, 1.0) * s[2] * width)
-        shift_y = np.rint(_between(u[2], -1.0, 1.0) * s[3] * height)
-        scale = _between(u[3], s[4], s[5])
-        shear_x, shear_y = _between(u[4], s[6], s[7]), _between(u[5], s[8], s[9])
+        shift_x = np.rint(between(u[1], -1.0, 1.0) * s[2] * width)
+        shift_y = np.rint(between(u[2], -1.0, 1.0) * s[3] * height)
+        scale = between(u[3], s[4], s[5])
+        shear_x, shear_y = between(u[4], s[6], s[7]), between(u[5], s[8], s[9])
         s = s[10:]
     center_x, center_y = (width * 0.5, height * 0.5) if math.isnan(s[0]) else (s[0], s[1])
     args[0], args[1], args[2], args[3], args[4], args[5] = affine_matrix(

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 
 from dalipipe.errors import RecipeError
 from dalipipe.ops import OPS, CenterCrop, ImageSpec, Normalize, Op, Resize, ToDtype
-from dalipipe.ops.base import Kind
+from dalipipe.ops.base import Kind, Stage
 from dalipipe.ops.text import TEXT_OPS, TextOp
 
 Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -183,6 +183,23 @@ class Recipe(BaseModel):
         ops = [op.model_dump(mode="json") for op in self.ops]
         return hashlib.sha256(json.dumps(ops, sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What each op works on at its place: levels, the range, or what comes out of that ("tail")."""
+        stages: list[Stage] = []
+        for op in self.ops:
+            late = op.anywhere and any(stage != "pixels" for stage in stages)
+            stages.append("tail" if late else op.stage)
+        return tuple(stages)
+
+    def as_it_leaves(self, position: int, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        """Return what the ops of the range after a position make of a float value of each channel."""
+        for op in self.ops[position + 1 :]:
+            if isinstance(op, Normalize):
+                red, green, blue = ((v - m) / s for v, m, s in zip(value, op.mean, op.std, strict=True))
+                value = (red, green, blue)
+        return value
+
     def shapes(self, start: ImageSpec | None = None) -> list[ImageSpec]:
         """Return what is known of an image before the first op and after each, len(ops) + 1 entries.
 
@@ -195,13 +212,13 @@ class Recipe(BaseModel):
         self.require_kind("image")
         specs = [start or ImageSpec()]
         stage = 0
-        for position, op in enumerate(self.ops, 1):
-            if _STAGES.index(op.stage) < stage:
+        for position, (op, at) in enumerate(zip(self.ops, self.stages, strict=True), 1):
+            if _STAGES.index(at) < stage:
                 raise RecipeError(
                     f"op {position} ({op.op}): works on uint8 pixels, but {self.ops[position - 2].op} comes before it. "
                     f"Put {op.op} before the ops that rescale or normalise."
                 )
-            stage = _STAGES.index(op.stage)
+            stage = min(_STAGES.index(at), 1)  # the range may go on behind an erasing of floats
             try:
                 specs.append(op.check(specs[-1]))
             except RecipeError as error:

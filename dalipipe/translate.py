@@ -63,7 +63,8 @@ class _State:
         unit: A float is level / unit, before Normalize.
         normalize: The Normalize met so far.
         pixels: Ops on levels, in order.
-        tail: Ops that may follow Normalize, in order.
+        between: Erasings of floats before Normalize, in order.
+        tail: Erasings after Normalize, in order.
         interpolated: Whether floats were interpolated, so that they are levels no more.
     """
 
@@ -71,14 +72,15 @@ class _State:
     unit: float = 1.0
     normalize: Normalize | None = None
     pixels: list[Op] = field(default_factory=list)
+    between: list[Op] = field(default_factory=list)
     tail: list[Op] = field(default_factory=list)
     interpolated: bool = False
 
     def ops(self) -> tuple[Op, ...]:
         """Return the ops of the recipe; Normalize implies the division by 255."""
-        convert = self.form == "float" and (self.normalize is None or self.unit == 1.0)
+        convert = self.form == "float" and (self.normalize is None or self.unit == 1.0 or bool(self.between))
         conversion = [ToDtype(scale=self.unit != 1.0)] if convert else []
-        return (*self.pixels, *conversion, *([self.normalize] if self.normalize else []), *self.tail)
+        return (*self.pixels, *conversion, *self.between, *([self.normalize] if self.normalize else []), *self.tail)
 
 
 Translator = Callable[[_State, Any, str], None]
@@ -229,9 +231,6 @@ def _add_op(state: _State, transform: object, where: str, model: type[Op], given
     # An argument that is None says the same as its absence.
     arguments = {name: value for name, value in given.items() if value is not None or _demanded(model, name)}
     op = build_op({"op": model.__name__, **arguments}, f"from_torchvision: {where}")
-    if model.stage == "tail":
-        state.tail.append(op)
-        return
     state.pixels.append(op)
     mixes = getattr(op, "interpolation", "nearest") != "nearest" or model.__name__ not in MOVABLE
     state.interpolated |= state.form == "float" and mixes
@@ -246,8 +245,8 @@ def _demanded(model: type[Op], name: str) -> bool:
 
 
 def _require_movable(state: _State, transform: object, where: str, model: type[Op]) -> None:
-    if state.tail:
-        raise _refuse(where, transform, f"must come before {state.tail[-1].op}", "Change their order")
+    if state.tail or state.between:
+        raise _refuse(where, transform, "must come before RandomErasing", "Change their order")
     if state.form == "float" and model.__name__ not in MOVABLE:
         raise _refuse(where, transform, "must come before the conversion to float", "Put it before ToTensor or ToDtype")
     if state.normalize is not None and model is CenterCrop and any(state.normalize.mean):
@@ -319,12 +318,21 @@ def _normalize(state: _State, transform: Any, where: str) -> None:
         raise _refuse(where, transform, f"must get floats, got {got}", "Put ToTensor() before it")
     if state.normalize is not None:
         raise _refuse(where, transform, "must come once, got a second one", "Keep one Normalize")
-    if state.tail:
-        raise _refuse(where, transform, f"must come before {state.tail[-1].op}", "Change their order")
     given = {"op": "Normalize", "mean": _plain(transform.mean), "std": _plain(transform.std)}
     op = build_op(given, f"from_torchvision: {where}")
     assert isinstance(op, Normalize)
     state.normalize = op
+
+
+def _erasing(state: _State, transform: Any, where: str) -> None:
+    """Erase where torchvision does: the value is in the unit of its place."""
+    if state.form == "pil" and not _is_v2(transform):
+        raise _refuse(where, transform, "must get a tensor, got a PIL image", "Put ToTensor() before it")
+    value = "random" if transform.value is None else _plain(transform.value)
+    given = {name: _plain(getattr(transform, name)) for name in ("p", "scale", "ratio")}
+    op = build_op({"op": "RandomErasing", **given, "value": value}, f"from_torchvision: {where}")
+    early = state.pixels if state.form != "float" else state.between
+    (early if state.normalize is None else state.tail).append(op)
 
 
 def _nothing(state: _State, transform: object, where: str) -> None:
@@ -349,6 +357,7 @@ TABLE: dict[str, Translator] = {
     "Normalize": _normalize,
     "PILToTensor": _to_levels,
     "RGB": _nothing,
+    "RandomErasing": _erasing,
     "ToDtype": _to_dtype,
     "ToImage": _to_levels,
     "ToPILImage": _to_pil,

@@ -131,6 +131,7 @@ CHANGES = {
     "shear": (0, 1, 2, 3),
     "mean": (0.1, 0.2, 0.3),
     "std": (0.1, 0.2, 0.3),
+    "value": (1, 2, 3),
 }
 ONE_VALUED = {("RandomResizedCrop", "interpolation"), ("Resize", "interpolation"), ("ToDtype", "dtype")}
 

@@ -79,6 +79,40 @@ def test_an_op_that_keeps_the_size_is_copied_with_its_arguments(api, make, expec
     assert texts(transform) == ["CenterCrop(size=[9, 9])", expected, FLOAT]
 
 
+ERASING = "RandomErasing(scale=[0.02, 0.4], value=[{0}, {0}, {0}])"
+
+
+@pytest.mark.parametrize("api", [v1, v2], ids=["v1", "v2"])
+def test_erasing_stays_where_it_is(api):
+    def erase(value):
+        return api.RandomErasing(scale=(0.02, 0.4), value=value)
+
+    normal = f"Normalize(mean={list(MEAN)}, std={list(STD)})"
+    crop, convert, normalize = api.CenterCrop(9), to_float(api), api.Normalize(MEAN, STD)
+    after, before, levels = ERASING.format(0.5), ERASING.format(0.25), ERASING.format(7.0)
+    window = "CenterCrop(size=[9, 9])"
+    assert texts(api.Compose([crop, convert, normalize, erase(0.5)])) == [window, normal, after]
+    assert texts(api.Compose([crop, convert, erase(0.25), normalize])) == [window, FLOAT, before, normal]
+    assert texts(api.Compose([crop, api.PILToTensor(), erase(7), api.ConvertImageDtype(torch.float32)])) == [
+        window,
+        levels,
+        FLOAT,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([v1.RandomErasing(), v1.ToTensor()], "must get a tensor, got a PIL image"),
+        ([v1.ToTensor(), v1.RandomErasing(value="random")], "would not be the same on every backend"),
+        ([v1.ToTensor(), v1.RandomErasing(), v1.RandomHorizontalFlip()], "must come before RandomErasing"),
+    ],
+)
+def test_an_erasing_that_cannot_be_translated_is_refused(steps, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe.from_torchvision(v1.Compose([v1.CenterCrop(9), *steps]))
+
+
 def test_every_op_that_works_on_pixels_is_in_the_table():
     assert {name for name, model in OPS.items() if model.stage == "pixels"} <= set(TABLE)
     assert set(OPS) >= MOVABLE

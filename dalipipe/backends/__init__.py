@@ -86,6 +86,11 @@ def compile_recipe(job: Job, backend: str) -> Executor:
     """
     name = resolve_backend(backend)
     job.recipe.shapes()
+    if job.levels is None and job.program.tail:
+        raise ConfigError(
+            'dtype: "uint8" is whole levels, which RandomErasing after Normalize or ToDtype has no place in, got both. '
+            'Put RandomErasing before them, or choose "float32" or "float16".'
+        )
     if name == "torchvision":
         from dalipipe.backends.torchvision import TorchvisionExecutor
 
@@ -139,5 +144,6 @@ def _functional(op: ops.Op) -> str:
         ops.RandomVerticalFlip: "vertical_flip",
         ops.RandomRotation: "affine",
         ops.RandomAffine: "affine",
+        ops.RandomErasing: "erase",
     }
     return f"v2.functional.{names.get(type(op), 'normalize')}"

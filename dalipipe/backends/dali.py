@@ -26,7 +26,7 @@ from dalipipe import ops
 from dalipipe.backends.base import Job
 from dalipipe.backends.compiled import operator, resolver
 from dalipipe.errors import BackendError
-from dalipipe.geometry import ARGS, OUT_H, Program
+from dalipipe.geometry import ARGS, ARGUMENTS, OUT_H, Program
 from dalipipe.recipe import Recipe
 from dalipipe.sources.base import Item
 
@@ -44,12 +44,14 @@ class Step:
         records: (n, RECORD) float64 for each sample, on the CPU.
         row: The op's row in `records`.
         device: Where the images are.
+        program: The recipe's rows.
     """
 
     op: ops.Op
     records: DataNode
     row: int
     device: Device
+    program: Program
 
     def numbers(self, start: int, stop: int, dtype: types.DALIDataType) -> DataNode:
         """Return numbers `start` to `stop` - 1 of the op's record, as a CPU tensor of the given type."""
@@ -102,6 +104,13 @@ def _affine(images: DataNode, step: Step) -> DataNode:
     return fn.cat(*planes, axis=2)
 
 
+def _erase(images: DataNode, step: Step, layout: str = "HWC") -> DataNode:
+    row = step.row
+    value = step.program.table[row, ARGUMENTS + 5 : ARGUMENTS + 8].tolist()
+    box = {"anchor": step.numbers(ARGS, ARGS + 2, types.FLOAT), "shape": step.numbers(ARGS + 2, ARGS + 4, types.FLOAT)}
+    return fn.erase(fn.reshape(images, layout=layout), **box, axis_names="HW", fill_value=value)
+
+
 Lowering = Callable[[DataNode, Step], DataNode]
 
 LOWERINGS: dict[type[ops.Op], tuple[Lowering, str]] = {
@@ -113,6 +122,7 @@ LOWERINGS: dict[type[ops.Op], tuple[Lowering, str]] = {
     ops.RandomVerticalFlip: (_flip, "flip"),
     ops.RandomRotation: (_affine, "warp_affine"),
     ops.RandomAffine: (_affine, "warp_affine"),
+    ops.RandomErasing: (_erase, "erase"),
 }
 """What each pixel op becomes, and how `dalipipe show` calls it. The ops of the range end in one
 crop_mirror_normalize."""
@@ -122,7 +132,7 @@ def describe(recipe: Recipe) -> list[str]:
     """Return the operator that stands for each op of the recipe."""
     names = []
     for position, op in enumerate(recipe.ops):
-        if op.stage != "pixels":
+        if recipe.stages[position] == "range":
             names.append("crop_mirror_normalize")
         elif position == 0 and isinstance(op, ops.RandomResizedCrop):
             names.append("decoders.image_slice + resize")
@@ -184,7 +194,9 @@ def decode(encoded: DataNode, kind: str, device: Device, window: dict[str, DataN
 def lower(job: Job, encoded: DataNode, records: DataNode, kind: str, device: Device) -> DataNode:
     """Return the images that leave the recipe, in the job's form: CHW, or HWC for channels_last."""
     recipe = job.recipe
-    steps = [Step(op, records, row, device) for row, op in enumerate(op for op in recipe.ops if op.stage == "pixels")]
+    program = job.program
+    steps = [Step(recipe.ops[at], records, row, device, program) for row, at in enumerate(program.positions)]
+    steps, tail = steps[: len(steps) - program.tail], steps[len(steps) - program.tail :]
     if steps and isinstance(steps[0].op, ops.RandomResizedCrop):
         first = steps.pop(0)
         box = first.numbers(ARGS, ARGS + 4, types.INT32)
@@ -197,7 +209,10 @@ def lower(job: Job, encoded: DataNode, records: DataNode, kind: str, device: Dev
         return images if job.channels_last else fn.transpose(images, perm=[2, 0, 1])
     mean, std = [list(level) for level in job.levels]
     layout = "HWC" if job.channels_last else "CHW"
-    return fn.crop_mirror_normalize(images, mean=mean, std=std, dtype=DTYPES[job.dtype], output_layout=layout)
+    images = fn.crop_mirror_normalize(images, mean=mean, std=std, dtype=DTYPES[job.dtype], output_layout=layout)
+    for step in tail:
+        images = _erase(images, step, layout)
+    return images
 
 
 Feed = Callable[[], tuple[Any, ...]]

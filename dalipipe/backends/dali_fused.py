@@ -155,6 +155,7 @@ _KERNELS: dict[type[ops.Op], str] = {
     ops.RandomVerticalFlip: "view",
     ops.RandomRotation: "affine kernel",
     ops.RandomAffine: "affine kernel",
+    ops.RandomErasing: "erase kernel",
 }
 """What does each pixel op, as `dalipipe show` calls it: a view is a change of coordinates and costs nothing."""
 

@@ -77,11 +77,18 @@ def _affine(image: torch.Tensor, record: Record) -> torch.Tensor:
     )
 
 
+def _erase(image: torch.Tensor, record: Record) -> torch.Tensor:
+    top, left, height, width = (int(number) for number in record[ARGS : ARGS + 4])
+    value = torch.tensor(record[ARGS + 4 : ARGS + 7], dtype=torch.float32).view(3, 1, 1)
+    return tv.erase(image, top, left, height, width, value)
+
+
 PRIMITIVES: dict[Do, Callable[[torch.Tensor, Record], torch.Tensor]] = {
     Do.CROP_RESIZE: _crop_resize,
     Do.CROP_PAD: _crop_pad,
     Do.FLIP: _flip,
     Do.AFFINE: _affine,
+    Do.ERASE: _erase,
 }
 
 
@@ -121,9 +128,13 @@ class TorchvisionExecutor:
         records, status = self.job.program.resolve(uniforms, image.shape[-2], image.shape[-1])
         if status is not Status.OK:
             return STATUS_REASONS[status]
-        for record in records:
+        levels = len(records) - self.job.program.tail
+        for record in records[:levels]:
             image = apply(image, record)
-        return finish(image, self.job.levels).to(self.job.dtype)
+        image = finish(image, self.job.levels)
+        for record in records[levels:]:
+            image = apply(image, record)
+        return image.to(self.job.dtype)
 
     def _submit(self, batch: Batch) -> list[Future[torch.Tensor | str]]:
         uniforms = plan.uniforms(self.job.program.counts, self.job.seed, batch.epoch, batch.indices, batch.occurrences)

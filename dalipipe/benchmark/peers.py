@@ -34,6 +34,7 @@ _CLASSES: dict[type[ops.Op], Any] = {
     ops.RandomVerticalFlip: v2.RandomVerticalFlip,
     ops.RandomRotation: v2.RandomRotation,
     ops.RandomAffine: v2.RandomAffine,
+    ops.RandomErasing: v2.RandomErasing,
 }
 
 
@@ -47,20 +48,20 @@ def transforms_of(recipe: Recipe, form: Form) -> Any:
     Raises:
         BackendError: an op that has no counterpart here.
     """
-    steps = [_pixel_step(op, form) for op in recipe.ops if op.stage == "pixels"]
+    steps = [_pixel_step(op, form) for op, at in zip(recipe.ops, recipe.stages, strict=True) if at == "pixels"]
     if form == "pil":
         steps.append(v2.PILToTensor())
     floating = False
-    for op in recipe.ops:
+    for op, stage in zip(recipe.ops, recipe.stages, strict=True):
         if isinstance(op, ops.ToDtype):
             steps.append(v2.ToDtype(torch.float32, scale=op.scale))
         elif isinstance(op, ops.Normalize):
             if not floating:
                 steps.append(v2.ToDtype(torch.float32, scale=True))
             steps.append(v2.Normalize(list(op.mean), list(op.std)))
-        elif op.stage != "pixels":
-            raise _missing(op, form)
-        floating = floating or op.stage == "range"
+        elif stage == "tail":
+            steps.append(_pixel_step(op, form))
+        floating = floating or stage == "range"
     return v2.Compose(steps)
 
 

@@ -134,7 +134,9 @@ def _call(op: Op) -> str:
     arguments = []
     for name, value in op.arguments().items():
         parts = [_short(one) for one in value] if isinstance(value, list) else [_short(value)]
-        one_for_all = name in ("mean", "std", "fill", "padding") or (name == "size" and not isinstance(op, Resize))
+        one_for_all = name in ("mean", "std", "fill", "padding", "value") or (
+            name == "size" and not isinstance(op, Resize)
+        )
         single = len(parts) == 1 or (one_for_all and len(set(parts)) == 1)
         arguments.append(f"{name}={parts[0] if single else '(' + ', '.join(parts) + ')'}")
     return f"{op.op}({', '.join(arguments)})"

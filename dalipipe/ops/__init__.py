@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dalipipe.ops.base import ImageSpec, Op
+from dalipipe.ops.erasing import RandomErasing
 from dalipipe.ops.geometric import (
     CenterCrop,
     RandomAffine,
@@ -26,6 +27,7 @@ OPS: dict[str, type[Op]] = {
         RandomVerticalFlip,
         RandomRotation,
         RandomAffine,
+        RandomErasing,
         ToDtype,
         Normalize,
     )
@@ -39,6 +41,7 @@ __all__ = [
     "Op",
     "RandomAffine",
     "RandomCrop",
+    "RandomErasing",
     "RandomHorizontalFlip",
     "RandomResizedCrop",
     "RandomRotation",

@@ -55,6 +55,7 @@ class Op(BaseModel):
     op: str
     kind: ClassVar[Kind] = "image"
     stage: ClassVar[Stage] = "pixels"
+    anywhere: ClassVar[bool] = False  # whether an op on pixels may follow one of the range, and so belong to the tail
 
     @model_validator(mode="before")
     @classmethod

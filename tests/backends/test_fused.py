@@ -22,6 +22,7 @@ STEPS = [
     ops.RandomCrop(size=(12, 10), padding=3, fill=(1, 2, 3), pad_if_needed=True),
     ops.RandomCrop(size=(5, 6), pad_if_needed=True),
     ops.CenterCrop(size=(13, 8)),
+    ops.RandomErasing(p=1, scale=(0.1, 0.6), value=(40, 50, 60)),
     ops.Resize(size=9),
     ops.Resize(size=(14, 17), antialias=False),
     ops.RandomResizedCrop(size=(10, 12), scale=(0.3, 1.0)),

@@ -31,6 +31,9 @@ def params_of(op, record):
         case ops.RandomAffine():
             angle, x, y, scale, shear_x, shear_y = numbers[10:16]
             return {"angle": angle, "translate": (int(x), int(y)), "scale": scale, "shear": (shear_x, shear_y)}
+        case ops.RandomErasing():
+            top, left, height, width = map(int, numbers[:4])
+            return {"i": top, "j": left, "h": height, "w": width, "v": torch.tensor(op.value).view(3, 1, 1)}
     return {}
 
 
@@ -41,7 +44,7 @@ def torchvisions(op, record, height, width):
     if "interpolation" in arguments:
         arguments["interpolation"] = InterpolationMode(arguments["interpolation"])
     if "p" in arguments:
-        arguments["p"] = float(record[DO] == Do.FLIP)
+        arguments["p"] = float(record[DO] != Do.NOTHING)
     transform = getattr(v2, op.op)(**arguments)
     if isinstance(op, ops.RandomCrop):
         # Of the random window only the corner is ours: the rest, padding included, is as torchvision has it.

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from dalipipe.backends.kernels.affine import affine
+from dalipipe.backends.kernels.erase import erase, erase_output
 from dalipipe.backends.kernels.resize import resize
 from dalipipe.backends.kernels.views import (
     BASE,
@@ -26,6 +27,7 @@ from dalipipe.backends.kernels.views import (
 from dalipipe.geometry import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do, regions
 
 _CROP_RESIZE, _CROP_PAD, _FLIP, _AFFINE = Do.CROP_RESIZE.value, Do.CROP_PAD.value, Do.FLIP.value, Do.AFFINE.value
+_ERASE = Do.ERASE.value
 
 
 @njit(cache=True)
@@ -67,7 +69,7 @@ def _renames(record):
         return top >= 0 and left >= 0 and top + record[OUT_H] <= record[IN_H] and left + record[OUT_W] <= record[IN_W]
     if do == _CROP_RESIZE:
         return record[ARGS + 2] == record[OUT_H] and record[ARGS + 3] == record[OUT_W]
-    return do != _AFFINE
+    return do != _AFFINE and do != _ERASE
 
 
 @njit(cache=True)
@@ -108,6 +110,8 @@ def run_steps(pixels, height, width, corner, records, finish, out, plan):
     regions(records, plan[OUT_HEIGHT], plan[OUT_WIDTH], needed)
     last, later_x, later_y = -1, np.int64(0), np.int64(0)
     for step in range(steps):
+        if records[step, DO] == _ERASE:
+            continue  # behind the last step that makes pixels, the output is erased instead
         if not _renames(records[step]):
             last, later_x, later_y = step, np.int64(0), np.int64(0)
         elif records[step, DO] == _FLIP:
@@ -123,13 +127,18 @@ def run_steps(pixels, height, width, corner, records, finish, out, plan):
         if _renames(record):
             view = _rename(record, view)
             continue
+        if record[DO] == _ERASE and step > last:
+            continue
         region = (needed[step + 1, 0], needed[step + 1, 1], needed[step + 1, 2], needed[step + 1, 3])
         if record[DO] == _CROP_RESIZE:
             view, pixels = resize(record, view, pixels, region, step == last, finish, out, plan)
         elif record[DO] == _AFFINE:
             view, pixels = affine(record, view, pixels, region, step == last, finish, out, plan)
+        elif record[DO] == _ERASE:
+            view, pixels = erase(record, view, pixels, region)
         else:
             view, pixels = _copy(record, view, pixels, region, step == last, finish, out, plan)
     if last < 0:
         whole = (0, 0, plan[OUT_HEIGHT], plan[OUT_WIDTH])
         _copy(np.zeros_like(records[0]) if steps else np.zeros(ARGS + 5), view, pixels, whole, True, finish, out, plan)
+    erase_output(records[last + 1 :], finish, out, plan)
