@@ -12,7 +12,8 @@ Each one is a `DalipipeError` and also the built-in that fits, so that both ``ex
     ├── ConfigError             ValueError          an argument or a setting out of its range
     ├── WeightsError            ValueError          weights that do not fit the model, or cannot be had
     ├── StateError              ValueError          a saved state that belongs to something else
-    └── DivergedError           RuntimeError        a training whose loss is no longer finite
+    ├── DivergedError           RuntimeError        a training whose loss is no longer finite
+    └── ResourceError           RuntimeError        memory that does not suffice
 
 A message reads ``<where>: <rule>, got <value>. <What to do.>``.
 """
@@ -56,3 +57,7 @@ class StateError(DalipipeError, ValueError):
 
 class DivergedError(DalipipeError, RuntimeError):
     """A training whose loss is no longer a finite number."""
+
+
+class ResourceError(DalipipeError, RuntimeError):
+    """Memory of the machine or its GPU that does not suffice."""

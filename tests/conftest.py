@@ -119,12 +119,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from dalipipe.training.checkpoint import Checkpoint, save_checkpoint
-    from dalipipe.training.models import build_model
+    from dalipipe.training.models import create_model
 
     classes = ("ant", "bee", "cat")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        model, _ = build_model("resnet18", classes, "none")
+        model = create_model("resnet18", len(classes))
     path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
     save_checkpoint(path, Checkpoint("resnet18", classes, EVAL, EVAL, model.state_dict(), 1, {"val_acc": 0.5}))
     return path

@@ -25,7 +25,7 @@ from dalipipe.benchmark.work import Work
 from dalipipe.errors import ConfigError, SourceError
 from dalipipe.recipe import Recipe
 from dalipipe.sources import FolderSource
-from dalipipe.training.config import MODELS, nearest
+from dalipipe.training.models import check_model_name
 
 COMPARED_IMAGES = 24
 _WARM_UP_BATCHES = 8
@@ -71,8 +71,8 @@ class Settings:
             raise ConfigError(f"--seconds: must be more than 0 and finite, got {self.seconds}. The default is 3.")
         if not 0 <= self.seed < 2**64:
             raise ConfigError(f"--seed: must be 0 to 2**64 - 1, got {self.seed}. The default is 0.")
-        if self.model is not None and self.model not in MODELS:
-            raise ConfigError(f"--model: must be a known network, got {self.model!r}. {nearest(self.model, MODELS)}")
+        if self.model is not None:
+            check_model_name(self.model)
 
 
 class Measurable(Protocol):

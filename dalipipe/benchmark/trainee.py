@@ -9,7 +9,7 @@ import torch
 
 from dalipipe.benchmark.meter import Batch
 from dalipipe.benchmark.work import Work
-from dalipipe.training.models import build_model, check_images, resolve_device
+from dalipipe.training.models import check_images, create_model, resolve_device
 
 
 class Step:
@@ -26,9 +26,10 @@ class Step:
 
     def __init__(self, model: str, classes: int, work: Work) -> None:
         shape = work.recipe.output_shape
-        check_images(model, work.batch_size, shape, training=True)
         self.device = resolve_device("auto")
-        self._model = build_model(model, tuple(map(str, range(classes))), "none")[0].to(self.device).train()
+        network = create_model(model, classes)
+        check_images(model, network, work.batch_size, shape, training=True)
+        self._model = network.to(self.device).train()
         self._optimizer = torch.optim.SGD(self._model.parameters(), lr=0.01, momentum=0.9)
         self._loss = torch.nn.CrossEntropyLoss()
         self._batch = (torch.randn(work.batch_size, *shape), torch.arange(work.batch_size) % classes)

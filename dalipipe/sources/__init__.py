@@ -1,9 +1,19 @@
 """Where samples come from: the `Source` protocol, folders, arrays, and their division into train and val."""
 
 from dalipipe.sources.array import ArraySource
-from dalipipe.sources.base import Item, Source, SubsetSource, describe, fingerprint, name_of, require_classes
+from dalipipe.sources.base import (
+    Item,
+    Source,
+    SubsetSource,
+    describe,
+    fingerprint,
+    list_names,
+    name_of,
+    require_classes,
+)
+from dalipipe.sources.duplicates import find_shared, require_disjoint
 from dalipipe.sources.folder import IMG_EXTENSIONS, FolderSource
-from dalipipe.sources.split import split_sources
+from dalipipe.sources.split import fold_sources, split_sources
 
 __all__ = [
     "IMG_EXTENSIONS",
@@ -13,8 +23,12 @@ __all__ = [
     "Source",
     "SubsetSource",
     "describe",
+    "find_shared",
     "fingerprint",
+    "fold_sources",
+    "list_names",
     "name_of",
     "require_classes",
+    "require_disjoint",
     "split_sources",
 ]

@@ -47,6 +47,47 @@ def split_sources(
     return SubsetSource(source, np.flatnonzero(~val)), SubsetSource(source, np.flatnonzero(val))
 
 
+def fold_sources(root: str | os.PathLike[str], folds: int, seed: int = 0) -> list[tuple[SubsetSource, SubsetSource]]:
+    """Return `folds` pairs of sources for training and for validation: each image validates in exactly one of them.
+
+    Every fold has its share of each class, to within one image.
+
+    Args:
+        root: The folder, with one folder per class.
+        folds: Number of pairs, >= 2.
+        seed: Seed of the draw, >= 0.
+
+    Raises:
+        ConfigError: `folds` or `seed` is out of range.
+        SourceError: The folder cannot be used, is divided into parts already, or a class has fewer images than `folds`.
+    """
+    if folds < 2 or seed < 0:
+        raise ConfigError(f"folds: must be 2 or more, with a seed of 0 or more, got {folds} and {seed}. Use 5 and 0.")
+    folder = expand(root)
+    inside = {entry.name: entry.path for entry in scan_folder(folder) if is_folder(entry)}
+    if "train" in inside and "val" in inside:
+        raise SourceError(
+            f"folder {folder!r}: must hold one folder per class to be divided into folds, got 'train' and 'val'."
+            " Give its folder 'train', or leave folds out."
+        )
+    _refuse_other_parts(folder, inside)
+    source = FolderSource(folder)
+    counts = np.bincount(source.labels, minlength=len(source.classes))
+    few = [name for name, count in zip(source.classes, counts, strict=True) if count < folds]
+    if few:
+        raise SourceError(
+            f"folder {folder!r}: a class needs an image for each of the {folds} folds, got fewer in {list_names(few)}."
+            " Add images or use fewer folds."
+        )
+    shuffled = np.concatenate([_shuffle(source, label, seed) for label in range(len(source.classes))])
+    fold_of = np.empty(len(source), dtype=np.int64)
+    fold_of[shuffled] = np.arange(len(source)) % folds
+    return [
+        (SubsetSource(source, np.flatnonzero(fold_of != fold)), SubsetSource(source, np.flatnonzero(fold_of == fold)))
+        for fold in range(folds)
+    ]
+
+
 def _matching(train: FolderSource, val: FolderSource) -> tuple[FolderSource, FolderSource]:
     for one, other in ((val, train), (train, val)):
         extra = sorted(set(one.classes) - set(other.classes))
@@ -84,12 +125,16 @@ def _draw_val(source: FolderSource, fraction: float, seed: int) -> NDArray[np.bo
             f" got 1 in {list_names(lone)}. Add images, or make the folders 'train' and 'val' yourself."
         )
     val = np.zeros(len(source), dtype=np.bool_)
-    first = np.cumsum(counts) - counts
-    for name, start, total in zip(source.classes, first, counts, strict=True):
+    for label, total in enumerate(counts.tolist()):
         count = min(max(1, int(total * fraction + 0.5)), total - 1)
-        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
-        rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "little")])
-        # Raw bits, for numpy promises to keep those the same for ever, and `permutation` not.
-        order = np.argsort(rng.bit_generator.random_raw(total), kind="stable")
-        val[start + order[:count]] = True
+        val[_shuffle(source, label, seed)[:count]] = True
     return val
+
+
+def _shuffle(source: FolderSource, label: int, seed: int) -> NDArray[np.int64]:
+    """Return the images of a class in an order that depends on the seed, the class' name and their number."""
+    members: NDArray[np.int64] = np.flatnonzero(source.labels == label)
+    digest = hashlib.sha256(source.classes[label].encode("utf-8", "surrogatepass")).digest()
+    rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "little")])
+    # Raw bits, for numpy promises to keep those the same for ever, and `permutation` not.
+    return members[np.argsort(rng.bit_generator.random_raw(len(members)), kind="stable")]

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -26,6 +26,7 @@ class Checkpoint:
         state_dict: Parameters and buffers.
         epoch: Epochs done.
         metrics: Of the last of them, see `EpochMetrics`.
+        config: Every option of the run, as `TrainConfig.plain` has them; `head` and `dropout` are of the network.
     """
 
     model: str
@@ -35,6 +36,7 @@ class Checkpoint:
     state_dict: Mapping[str, Tensor]
     epoch: int
     metrics: Mapping[str, float]
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -76,10 +78,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         ConfigError: the file can't be written.
     """
-    content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
+    content = {each.name: getattr(checkpoint, each.name) for each in fields(checkpoint)}
     content["state_dict"] = {name: tensor.detach().cpu() for name, tensor in checkpoint.state_dict.items()}
     content["classes"] = list(checkpoint.classes)
-    content["metrics"] = dict(checkpoint.metrics)
+    content["metrics"], content["config"] = dict(checkpoint.metrics), dict(checkpoint.config)
     write_atomic(path, lambda file: _save({"format": FORMAT, **content}, file))
 
 
@@ -101,7 +103,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     content = read_tensors(path)
     if not is_checkpoint(content):
         raise WeightsError(f"{path}: must be a checkpoint of dalipipe, got another file. Give a best.pt or last.pt.")
-    known = {field.name: content[field.name] for field in fields(Checkpoint)}
+    known = {each.name: content[each.name] for each in fields(Checkpoint) if each.name in content}
     return Checkpoint(**{**known, "classes": tuple(known["classes"])})
 
 

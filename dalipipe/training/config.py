@@ -1,75 +1,58 @@
 """Every option of a training run as one frozen value, checked before torch is imported."""
 
 import difflib
-import time
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticUndefined
 
 from dalipipe.errors import ConfigError
-
-MODELS: Final = (
-    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
-    *("vgg11", "vgg13", "vgg16", "vgg19"),
-    *("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+from dalipipe.training.options import (
+    MONITORS,
+    DataOptions,
+    MachineOptions,
+    NetworkOptions,
+    OptimizerOptions,
+    ValidationOptions,
 )
-"""Names of the networks, as torchvision has them."""
 
 DEMO: Final[Mapping[str, Any]] = {"recipe": "demo-train", "weights": "none", "epochs": 8, "batch_size": 8}
 """The defaults that differ where no DATA is given and the demonstration data is used."""
 
+ADAMW_LR: Final = 0.0005
+"""The default of `lr` for AdamW."""
 
-def _new_output() -> Path:
-    return Path("runs", time.strftime("%Y%m%d-%H%M%S"))
+SMALL_IMAGES: Final = 2000
+"""A training set of fewer images is small: early stopping is on unless it is turned off."""
+
+SMALL_PATIENCE: Final = 3
+"""Epochs without a better one after which a run on a small training set stops."""
+
+GROUPS: Final[Mapping[str, type[BaseModel]]] = {
+    "Data": DataOptions,
+    "Network": NetworkOptions,
+    "Learning": OptimizerOptions,
+    "Validation": ValidationOptions,
+    "Machine": MachineOptions,
+}
+"""The options by topic, as the help and the printed configuration have them."""
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptions, MachineOptions):
     """What one run of `dalipipe train` does; two runs with equal configurations on one machine do the same.
 
-    Attributes:
-        data: Folder of images; None for the generated demonstration data, whose other defaults are those in `DEMO`.
-        recipe: Name or TOML file of the augmentation; validation uses its evaluation twin.
-        model: One of `MODELS`.
-        weights: What the network starts from: "none" (random), "default" (torchvision's) or the path of a file.
-        epochs: Passes over the training images.
-        batch_size: Images per step.
-        lr: Learning rate of the first step; it falls to zero along half a cosine.
-        momentum: Of SGD, 0 to below 1.
-        weight_decay: Of SGD, on every parameter.
-        seed: Of the first weights, dropout, the order of the images and their augmentation.
-        backend: Loader backend, see `dalipipe.backends`.
-        device: Where the network runs: "auto", or what `torch.device` takes.
-        output: Directory for metrics and checkpoints.
-        threads: Threads that load images; None for one per core.
-        val_fraction: Share of each class that validates, where `data` has no folders train and val.
-        split_seed: Of that split. It does not follow `seed`, so that runs with different seeds can be compared, and a
-            run that starts from the weights of another never validates on what the other has learnt.
+    The fields are those of the groups in `dalipipe.training.options`. Where `data` is None, the demonstration data is
+    used and the defaults in `DEMO` hold; with AdamW `lr` is 0.0005 by default.
 
     Raises:
         ConfigError: an unknown name or a value out of its range, for the first such option.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-    data: Path | None = None
-    recipe: str = "imagenet-train"
-    model: str = "resnet18"
-    weights: str = "default"
-    epochs: int = Field(default=10, ge=1)
-    batch_size: int = Field(default=32, ge=1)
-    lr: float = Field(default=0.005, gt=0, allow_inf_nan=False)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    backend: str = "auto"
-    device: str = "auto"
-    output: Path = Field(default_factory=_new_output)
-    threads: int | None = Field(default=None, ge=1)
-    val_fraction: float = Field(default=0.2, gt=0, lt=1)
-    split_seed: int = Field(default=0, ge=0, lt=2**63)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
 
     def __init__(self, **options: Any) -> None:
         try:
@@ -79,57 +62,179 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in_demo(cls, options: dict[str, Any]) -> dict[str, Any]:
-        return options if options.get("data") is not None else {**DEMO, **options}
+    def _fill_in_defaults(cls, options: dict[str, Any]) -> dict[str, Any]:
+        special = dict(DEMO) if options.get("data") is None else {}
+        if options.get("optimizer") == "adamw":
+            special["lr"] = ADAMW_LR
+        return {**special, **options}
 
-    @field_validator("model")
+    @field_validator("freeze")
     @classmethod
-    def _check_model(cls, name: str) -> str:
-        if name not in MODELS:
-            raise ValueError(f"must be a known network, got {name!r}. {nearest(name, MODELS)}")
-        return name
+    def _check_freeze(cls, value: str) -> str:
+        if value not in ("none", "backbone") and not (value.isdecimal() and int(value) > 0):
+            raise ValueError(f"must be none, backbone or a number of blocks, got {value!r}. The default is none.")
+        return value
+
+    @field_validator("monitor")
+    @classmethod
+    def _check_monitor(cls, value: str) -> str:
+        if value not in MONITORS:
+            raise ValueError(f"must be a known measure, got {value!r}. {nearest(value, tuple(MONITORS))}")
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "TrainConfig":
+        if self.unfreeze_at is not None and self.freeze == "none":
+            raise ValueError(
+                f"--unfreeze-at: needs something frozen, got {self.unfreeze_at} with --freeze none. "
+                "Add --freeze backbone."
+            )
+        if self.balance == "loss" and (self.mixup or self.cutmix):
+            raise ValueError(
+                "--balance: class weights and mixed labels exclude one another, got loss with --mixup or --cutmix. "
+                "Use --balance sampler."
+            )
+        return self
+
+    def patience_for(self, train_images: int) -> int:
+        """Return the patience that holds for so many training images, 0 for none."""
+        if self.patience is not None:
+            return self.patience
+        return SMALL_PATIENCE if train_images < SMALL_IMAGES else 0
 
     def plain(self) -> dict[str, Any]:
-        """Return the options as text, numbers and None, for JSON or TOML; `TrainConfig(**plain)` is equal."""
+        """Return the options as text, numbers, booleans and None, for JSON; `TrainConfig(**plain)` is equal."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in self}
 
+    def grouped(self) -> dict[str, dict[str, Any]]:
+        """Return `plain` by topic, see `GROUPS`."""
+        plain = self.plain()
+        return {title: {name: plain[name] for name in group.model_fields} for title, group in GROUPS.items()}
 
-def nearest(name: str, known: tuple[str, ...]) -> str:
+    def to_toml(self) -> str:
+        """Return a file that `read_config` reads: every option, those that are None or `output` as comments.
+
+        Paths are absolute, so that the file means the same wherever it is used. `output` is left out, since a run
+        never writes over another.
+        """
+        parts = []
+        for title, options in self.grouped().items():
+            lines = [f"# {title}"]
+            for name, value in options.items():
+                if name == "output":
+                    lines.append(f"# output = {_toml(str(Path(value).absolute()))}  # of this run")
+                elif value is None:
+                    lines.append(f"# {name}: {shown_default(name)}")
+                else:
+                    lines.append(f"{name} = {_toml(_absolute(name, value))}")
+            parts.append("\n".join(lines))
+        return "\n\n".join(parts) + "\n"
+
+
+def shown_default(name: str) -> str:
+    """Return how people are shown the default of an option."""
+    field = TrainConfig.model_fields[name]
+    extra = field.json_schema_extra
+    shown = str(extra["shown"]) if isinstance(extra, dict) else ""
+    return shown or str(field.default).lower()
+
+
+def _toml(value: Any) -> str:
+    return tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n")
+
+
+def _absolute(name: str, value: Any) -> Any:
+    """Return a path that means the same in every directory, and other values as they are."""
+    is_path = name == "data" or (name in ("recipe", "weights") and Path(value).is_file())
+    return str(Path(value).expanduser().absolute()) if is_path else value
+
+
+def read_config(
+    file: Path | None = None, assignments: Iterable[str] = (), given: Mapping[str, Any] | None = None
+) -> TrainConfig:
+    """Return the configuration: the defaults, over them a TOML file, over that `key=value`s, over those `given`.
+
+    Raises:
+        ConfigError: a file that can't be read, a key that isn't known (the nearest is named), a value out of its range.
+    """
+    options: dict[str, Any] = {}
+    if file is not None:
+        options.update(_read_file(file))
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set: must be KEY=VALUE, got {text!r}. Write --set epochs=3, say.")
+        options[_known(key.strip().replace("-", "_"), "--set")] = _parse(value.strip())
+    options.update(given or {})
+    return TrainConfig(**options)
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config: must be a readable file, got {str(file)!r} ({error.strerror}).") from error
+    except ValueError as error:  # TOML's and UTF-8's errors both are
+        raise ConfigError(f"--config: must be TOML, got {str(file)!r}: {error}. Correct it there.") from error
+    return {_known(key, str(file)): value for key, value in content.items()}
+
+
+def _parse(text: str) -> Any:
+    """Return the value as a TOML file would have it, or the text itself; "none" stays text."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except ValueError:
+        return text
+
+
+def _known(key: str, where: str) -> str:
+    if key not in TrainConfig.model_fields:
+        raise ConfigError(
+            f"{where}: must be a known option, got {key!r}. {nearest(key, tuple(TrainConfig.model_fields))}"
+        )
+    return key
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
     """Return the sentence that helps who wrote `name`: the nearest known name, and all there are."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return f"{hint}There are: {', '.join(known)}."
 
 
-_RANGES: Final = {
+_RULES: Final = {
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
     "finite_number": "must be a finite number",
-}
-_KINDS: Final = {
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "literal_error": "must be {expected}",
 }
+_UNQUOTED: Final = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
 
 
 def _first_problem(error: ValidationError) -> str:
     """Return one line about the first thing pydantic found, with the option named as on the command line."""
     problem = error.errors()[0]
+    context = problem.get("ctx", {})
+    if not problem["loc"]:  # options that don't go together
+        return str(context.get("error", problem["msg"]))
     name = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
         return f"train: must be a known option, got {name!r}. {nearest(name, tuple(TrainConfig.model_fields))}"
     option = "--" + name.replace("_", "-")
-    context = problem.get("ctx", {})
     if problem["type"] == "value_error":
         return f"{option}: {context['error']}"
-    rule = {**_RANGES, **_KINDS}.get(problem["type"], problem["msg"])
+    rule = _RULES.get(problem["type"], problem["msg"])
     rule = rule.format(**{key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()})
     default = TrainConfig.model_fields[name].default
     advice = "Leave it out for the default" if default in (None, PydanticUndefined) else f"The default is {default}"
-    got = problem["input"] if problem["type"] in _RANGES else repr(problem["input"])
+    got = problem["input"] if problem["type"] in _UNQUOTED else repr(problem["input"])
     return f"{option}: {rule}, got {got}. {advice}."

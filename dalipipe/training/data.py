@@ -5,11 +5,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+from torch.utils.data import WeightedRandomSampler
+
 from dalipipe import samples
 from dalipipe.errors import RecipeError
 from dalipipe.loader import DataLoader
 from dalipipe.recipe import Recipe
-from dalipipe.sources import Source, require_classes, split_sources
+from dalipipe.sources import Source, fold_sources, require_classes, require_disjoint, split_sources
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.observer import Observer
 
@@ -23,12 +27,14 @@ class Data:
         classes: Class names; the index is the label.
         train: Shuffled and augmented, epoch by epoch.
         val: In order, through the evaluation twin of the training recipe.
+        class_weights: (classes,) float32, for a loss in which all classes count the same; None where none is wanted.
     """
 
     root: Path
     classes: tuple[str, ...]
     train: DataLoader
     val: DataLoader
+    class_weights: Tensor | None = None
 
     @property
     def smallest_batch(self) -> int:
@@ -38,11 +44,18 @@ class Data:
 
 
 @contextmanager
-def open_data(cfg: TrainConfig, device_id: int, observer: Observer) -> Iterator[Data]:
+def open_data(cfg: TrainConfig, device_id: int, observer: Observer, fold: int | None = None) -> Iterator[Data]:
     """Open the loaders that the configuration asks for, and close them in the end.
 
+    Args:
+        cfg: Every option.
+        device_id: CUDA device of dali-gpu.
+        observer: Is told what takes a while.
+        fold: Which of `cfg.folds`, from 0, validates; None for the usual division.
+
     Raises:
-        DalipipeError: folder, recipe or backend can't be used, or there are fewer than two classes.
+        DalipipeError: folder, recipe or backend can't be used, there are fewer than two classes, or an image is in both
+            training and validation.
     """
     recipe = Recipe.load(cfg.recipe)
     eval_recipe = recipe.eval_twin()
@@ -52,28 +65,57 @@ def open_data(cfg: TrainConfig, device_id: int, observer: Observer) -> Iterator[
     if root is None:
         observer.preparing("demonstration pictures, made once")
         root = samples.ensure()
-    train_source, val_source = split_sources(root, val_fraction=cfg.val_fraction, seed=cfg.split_seed)
+    train_source, val_source = _divide(cfg, root, fold)
     require_classes(train_source)
+    if cfg.check_split:
+        observer.preparing("looking for images in both training and validation data")
+        require_disjoint(train_source, val_source)
     with (
         _open_loader(cfg, train_source, recipe, device_id, training=True) as train,
         _open_loader(cfg, val_source, eval_recipe, device_id, training=False) as val,
     ):
-        yield Data(root, tuple(train_source.classes), train, val)
+        weights = class_weights(train_source).float() if cfg.balance == "loss" else None
+        yield Data(root, tuple(train_source.classes), train, val, weights)
+
+
+def _divide(cfg: TrainConfig, root: Path, fold: int | None) -> tuple[Source, Source]:
+    if fold is not None and cfg.folds is not None:
+        return fold_sources(root, cfg.folds, cfg.split_seed)[fold]
+    return split_sources(root, val_fraction=cfg.val_fraction, seed=cfg.split_seed)
+
+
+def class_weights(source: Source) -> Tensor:
+    """Return what makes all classes count the same: images / (classes * images of the class), (classes,) float64."""
+    counts = torch.bincount(torch.from_numpy(source.labels), minlength=len(source.classes))
+    return len(source) / (len(source.classes) * counts.double())
+
+
+def balanced_sampler(source: Source, seed: int) -> WeightedRandomSampler:
+    """Return a sampler that draws each class as often as any other, as many images as there are, with replacement.
+
+    The seed decides; ranks with the same one draw the same.
+    """
+    weights = class_weights(source)[torch.from_numpy(source.labels)]
+    generator = torch.Generator().manual_seed(seed)
+    return WeightedRandomSampler(weights.tolist(), len(source), replacement=True, generator=generator)
 
 
 def _open_loader(cfg: TrainConfig, source: Source, recipe: Recipe, device_id: int, *, training: bool) -> DataLoader:
     # Batch norm can't learn from a batch of one, so such a rest is left out. Which image it is changes with the epoch.
     leaves_one = cfg.batch_size > 1 and len(source) % cfg.batch_size == 1
+    balanced = training and cfg.balance == "sampler"
     return DataLoader(
         source,
         batch_size=cfg.batch_size,
-        shuffle=training,
+        shuffle=training and not balanced,
+        sampler=balanced_sampler(source, cfg.seed) if balanced else None,
         recipe=recipe,
         backend=cfg.backend,
         seed=cfg.seed,
         num_threads=cfg.threads,
         drop_last=training and leaves_one,
         device_id=device_id,
+        memory_format="channels_last" if cfg.channels_last else "contiguous",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -204,7 +205,7 @@ def classify(model: nn.Module, images: Tensor, *, tta: bool) -> Tensor:
         return logits
     mirrored: Tensor = model(images.flip(-1)).float()
     both = torch.stack([logits.log_softmax(dim=1), mirrored.log_softmax(dim=1)])
-    return both.logsumexp(dim=0) - np.log(2)
+    return both.logsumexp(dim=0) - math.log(2)
 
 
 def _numbered(loader: Batches) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:

@@ -1,35 +1,35 @@
 """The training loop: what `dalipipe train` does, from the configuration to the files it leaves behind."""
 
-import math
-import platform
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
-from typing import Any, Final
+from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+from torch import Tensor
 
-from dalipipe import __version__
-from dalipipe.errors import DivergedError
-from dalipipe.training.checkpoint import Checkpoint
+from dalipipe.errors import ConfigError
+from dalipipe.training.checkpoint import Checkpoint, load_checkpoint
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.data import Data, open_data
-from dalipipe.training.metrics import Batches, EpochMetrics, Meter, Tally
-from dalipipe.training.models import WeightsReport, build_model, check_images, resolve_device
+from dalipipe.training.evaluation import Evaluation, evaluate
+from dalipipe.training.folds import train_folds
+from dalipipe.training.metrics import EpochMetrics, Meter
+from dalipipe.training.models import check_images, create_model, resolve_device
 from dalipipe.training.observer import Observer, RunInfo, Step
-from dalipipe.training.record import RunRecord
-
-_PACKAGES: Final = ("torch", "torchvision", "nvidia-dali-cuda120", "numpy")
+from dalipipe.training.problems import check_finite, memory_explained
+from dalipipe.training.record import BEST, RunRecord
+from dalipipe.training.state import TrainState
+from dalipipe.training.summary import summarise
+from dalipipe.training.weights import load_weights
 
 
 def train(cfg: TrainConfig, observer: Observer | None = None) -> dict[str, Any]:
     """Train a network as the configuration says, and return what summary.json holds.
 
-    Seeds torch's global generator with `cfg.seed`.
+    Seeds torch's global generator with `cfg.seed`. With `cfg.folds` this is done for each of them: see `train_folds`.
 
     Args:
         cfg: Every option.
@@ -39,109 +39,60 @@ def train(cfg: TrainConfig, observer: Observer | None = None) -> dict[str, Any]:
         DalipipeError: something in the configuration, the data or the weights can't work, which nearly always is found
             before the first image is read.
         DivergedError: the loss is no longer a finite number.
+        ResourceError: memory does not suffice.
     """
-    began = time.monotonic()
     observer = observer or Observer()
-    device = resolve_device(cfg.device)
-    with open_data(cfg, device.index or 0, observer) as data:
-        check_images(cfg.model, data.smallest_batch, data.train.recipe.output_shape, training=True)
-        check_images(cfg.model, 1, data.val.recipe.output_shape, training=False)
-        observer.preparing(f"{cfg.model}, weights: {cfg.weights}")
-        torch.manual_seed(cfg.seed)
-        model, weights = build_model(cfg.model, data.classes, cfg.weights)
-        model.to(device)
-        record = RunRecord(cfg.output)  # not before, so that an attempt without weights leaves no empty directory
-        optimizer = SGD(model.parameters(), cfg.lr, momentum=cfg.momentum, weight_decay=cfg.weight_decay)
-        schedule = CosineAnnealingLR(optimizer, T_max=cfg.epochs * len(data.train))
-        info = describe(cfg, data, device, weights)
-        observer.started(info)
-
-        for epoch in range(1, cfg.epochs + 1):
-            data.train.set_epoch(epoch - 1)  # loaders count from 0
-            trained, meter = train_epoch(epoch, model, data.train, optimizer, schedule, observer)
-            observer.validating(epoch)
-            validated = evaluate(epoch, model, data.val)
-            metrics = EpochMetrics(
-                epoch=epoch,
-                train_loss=trained.loss,
-                train_acc=trained.accuracy,
-                val_loss=validated.loss,
-                val_acc=validated.accuracy,
-                img_per_s=meter.img_per_s,
-                data_wait_fraction=meter.data_wait_fraction,
-            )
-            record.add(metrics, snapshot(info, model, metrics))
-            observer.epoch(metrics, best=record.best is metrics)
-
-        summary = summarise(info, record, time.monotonic() - began)
-        record.finish(summary)
-    return summary
+    with _determinism(cfg.deterministic):
+        if cfg.folds is not None:
+            return train_folds(cfg, observer, train_once)
+        return train_once(cfg, observer)
 
 
-def train_epoch(
-    epoch: int, model: nn.Module, batches: Batches, optimizer: Optimizer, schedule: LRScheduler, observer: Observer
-) -> tuple[Tally, Meter]:
-    """Take one step per batch.
+def train_once(cfg: TrainConfig, observer: Observer, fold: int | None = None) -> dict[str, Any]:
+    """Train one network and return what summary.json holds; see `train`.
 
     Args:
-        epoch: Its number, from 1.
-        model: On the device where it is to be trained.
-        batches: Of images and labels, on any device.
-        optimizer: Of the model's parameters.
-        schedule: Of the optimizer's learning rate; goes on by one with each batch.
-        observer: Is told of each step.
+        cfg: Every option.
+        observer: Is told how the run goes.
+        fold: Which of `cfg.folds`, from 0, validates; None for the usual division.
+    """
+    began = time.monotonic()
+    device = resolve_device(cfg.device)
+    if cfg.precision == "fp16" and device.type != "cuda":
+        raise ConfigError(f"--precision: fp16 needs a CUDA device, got {device}. Use bf16.")
+    with open_data(cfg, device.index or 0, observer, fold) as data:
+        state, info = prepare(cfg, data, device, observer)
+        record = RunRecord(cfg.output)  # not before, so that an attempt without weights leaves no empty directory
+        if fold is None:
+            record.begin(cfg.to_toml())
+        observer.started(info)
+        while not state.finished:
+            metrics = run_epoch(state, data, observer)
+            best = state.stopper.update(metrics)
+            state.end_epoch()
+            record.add(metrics, snapshot(info, state, metrics), best=best)
+            observer.epoch(metrics, best)
+        return conclude(state, data, info, record, time.monotonic() - began)
 
-    Returns:
-        Loss and accuracy of the images, each as the network was when it saw it, and how fast it went.
+
+def prepare(cfg: TrainConfig, data: Data, device: torch.device, observer: Observer) -> tuple[TrainState, RunInfo]:
+    """Return the state of a run at its beginning, and what the run turned out to be.
 
     Raises:
-        DivergedError: the loss of a batch is not finite.
+        DalipipeError: network, weights and images don't go together.
     """
-    device = next(model.parameters()).device
-    tally, meter = Tally(), Meter()
-    model.train()
-    for number, (images, labels) in enumerate(meter.watch(batches), 1):
-        images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        optimizer.zero_grad()
-        logits = model(images)
-        loss = cross_entropy(logits, labels)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        tally.add(loss.item(), logits, labels)  # item() waits for the device, so the step's time counts as its own
-        _check_finite(f"epoch {epoch}, batch {number}", tally.loss)
-        observer.batch(Step(epoch, number, len(batches), tally.loss, meter.img_per_s, meter.data_wait_fraction))
-    return tally, meter
-
-
-@torch.inference_mode()
-def evaluate(epoch: int, model: nn.Module, batches: Batches) -> Tally:
-    """Return the loss and accuracy of the model, in evaluation mode, on all images of the batches.
-
-    Raises:
-        DivergedError: the loss is not finite.
-    """
-    device = next(model.parameters()).device
-    tally = Tally()
-    model.eval()
-    for images, labels in batches:
-        images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        logits = model(images)
-        tally.add(cross_entropy(logits, labels).item(), logits, labels)
-    _check_finite(f"epoch {epoch}, validation", tally.loss)
-    return tally
-
-
-def _check_finite(where: str, loss: float) -> None:
-    if not math.isfinite(loss):
-        raise DivergedError(
-            f"{where}: the loss must be a finite number, got {loss}. Lower --lr; the checkpoints before it are kept."
-        )
-
-
-def describe(cfg: TrainConfig, data: Data, device: torch.device, weights: WeightsReport) -> RunInfo:
-    """Return what the run turned out to be."""
-    return RunInfo(
+    observer.preparing(f"{cfg.model}, weights: {cfg.weights}")
+    torch.manual_seed(cfg.seed)
+    model = create_model(cfg.model, len(data.classes), cfg.head, cfg.dropout)
+    check_images(cfg.model, model, data.smallest_batch, data.train.recipe.output_shape, training=True)
+    check_images(cfg.model, model, 1, data.val.recipe.output_shape, training=False)
+    weights = load_weights(model, cfg.model, data.classes, cfg.weights)
+    with memory_explained(cfg.model, cfg):
+        model.to(device)
+        if cfg.channels_last:
+            model.to(memory_format=torch.channels_last)
+        state = TrainState(cfg, model, data.train, data.class_weights)
+    info = RunInfo(
         cfg=cfg,
         root=data.root,
         classes=data.classes,
@@ -152,40 +103,128 @@ def describe(cfg: TrainConfig, data: Data, device: torch.device, weights: Weight
         backend=data.train.backend,
         device=str(device),
         weights=weights,
+        patience=state.stopper.patience,
+    )
+    return state, info
+
+
+def run_epoch(state: TrainState, data: Data, observer: Observer) -> EpochMetrics:
+    """Train for an epoch, or for what is left of it, validate, and return what came out."""
+    state.begin_epoch()
+    meter = train_epoch(state, observer)
+    number = state.epoch + 1
+    observer.validating(number)
+    with memory_explained(f"epoch {number}, validation", state.cfg):
+        validated = validate(state, data)
+    check_finite(f"epoch {number}, validation", validated.loss)
+    return EpochMetrics(
+        epoch=number,
+        train_loss=state.tally.loss,
+        train_acc=state.tally.accuracy,
+        **{f"val_{name}": value for name, value in validated.scores().items()},
+        lr=state.optimizer.param_groups[0]["lr"],
+        img_per_s=meter.img_per_s,
+        data_wait_fraction=meter.data_wait_fraction,
     )
 
 
-def snapshot(info: RunInfo, model: nn.Module, metrics: EpochMetrics) -> Checkpoint:
-    """Return the model as it is now, with what is needed to use it."""
+def train_epoch(state: TrainState, observer: Observer) -> Meter:
+    """Learn from each batch of the epoch that is left, and return how fast that went.
+
+    Raises:
+        DivergedError: the loss of a batch is not finite.
+        ResourceError: memory does not suffice.
+    """
+    meter, number, batches = Meter(), state.epoch + 1, len(state.loader)
+    for images, labels in meter.watch(state.loader):
+        where = f"epoch {number}, batch {state.batch + 1}"
+        with memory_explained(where, state.cfg):
+            learn(state, images, labels, where)
+        wait = meter.data_wait_fraction
+        observer.batch(Step(number, state.batch, batches, state.tally.loss, meter.img_per_s, wait))
+    return meter
+
+
+def learn(state: TrainState, images: Tensor, labels: Tensor, where: str) -> None:
+    """Learn from one batch; every `cfg.accumulate` batches, and at the end of the epoch, the weights move.
+
+    Raises:
+        DivergedError: the loss is not finite; the weights are as they were.
+    """
+    images = images.to(state.device, non_blocking=True)
+    labels = labels.to(state.device, non_blocking=True)
+    targets = labels
+    if state.mix is not None:
+        images, targets = state.mix(images, labels, epoch=state.epoch, batch=state.batch)
+    with state.autocast():
+        logits = state.forward(images)
+        loss = state.criterion(logits, targets)
+    value = loss.item()  # waits for the device, so that the step's time counts as its own
+    check_finite(where, value, state.loader)
+    first = state.batch - state.batch % state.cfg.accumulate
+    group = min(state.cfg.accumulate, len(state.loader) - first)
+    state.scaler.scale(loss / group).backward()
+    state.tally.add(value, logits, labels)
+    state.batch += 1
+    if state.batch == first + group:
+        move(state)
+
+
+def move(state: TrainState) -> None:
+    """Move the weights along the gradients gathered, and what follows the weights."""
+    if state.cfg.clip_norm is not None:
+        state.scaler.unscale_(state.optimizer)
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), state.cfg.clip_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad()
+    state.schedule.step()
+    if state.ema is not None:
+        state.ema.update_parameters(state.model)
+
+
+def validate(state: TrainState, data: Data) -> Evaluation:
+    """Return how good the network, or its moving average, is on the validation images."""
+    with state.autocast():
+        return evaluate(state.network, data.val, data.classes, tta=state.cfg.tta)
+
+
+def snapshot(info: RunInfo, state: TrainState, metrics: EpochMetrics) -> Checkpoint:
+    """Return the network as it is now, with what is needed to use it."""
     return Checkpoint(
         model=info.cfg.model,
         classes=info.classes,
         recipe=info.recipe.to_toml(),
         eval_recipe=info.eval_recipe.to_toml(),
-        state_dict=model.state_dict(),
+        state_dict=state.network.state_dict(),
         epoch=metrics.epoch,
         metrics=asdict(metrics),
+        config=info.cfg.plain(),
     )
 
 
-def summarise(info: RunInfo, record: RunRecord, duration_s: float) -> dict[str, Any]:
-    """Return what summary.json says of a finished run."""
-    assert record.best is not None and record.last is not None
-    return {
-        "best": asdict(record.best),
-        "last": asdict(record.last),
-        "duration_s": round(duration_s, 3),
-        "config": info.cfg.plain(),
-        "data": str(info.root),
-        "classes": list(info.classes),
-        "train_images": info.train_images,
-        "val_images": info.val_images,
-        "recipe": {"name": info.recipe.name, "fingerprint": info.recipe.fingerprint()},
-        "eval_recipe": {"name": info.eval_recipe.name, "fingerprint": info.eval_recipe.fingerprint()},
-        "backend": info.backend,
-        "device": info.device,
-        "weights": {"from": info.weights.origin, "loaded": info.weights.loaded, "fresh": len(info.weights.fresh)},
-        "versions": {"dalipipe": __version__, **{name: version(name) for name in _PACKAGES}},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
+def conclude(state: TrainState, data: Data, info: RunInfo, record: RunRecord, duration_s: float) -> dict[str, Any]:
+    """Restore the best epoch's network, evaluate it once more, and write down what came out of the run."""
+    state.network.load_state_dict(load_checkpoint(record.directory / BEST).state_dict)
+    evaluation = validate(state, data)
+    assert state.stopper.best is not None and record.last is not None
+    summary = summarise(info, (state.stopper.best, record.last), evaluation, duration_s)
+    record.finish(summary)
+    return summary
+
+
+@contextmanager
+def _determinism(wanted: bool) -> Iterator[None]:
+    """Use only algorithms that give the same bits each time."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for on CUDA
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]

@@ -26,10 +26,15 @@ class EpochMetrics:
 
     Attributes:
         epoch: Counted from 1.
-        train_loss: Mean cross-entropy over the epoch's training images, each as the network was when it saw it.
+        train_loss: Mean loss over the epoch's training images, each as the network was when it saw it; with label
+            smoothing, MixUp, CutMix and class weights, as these have it.
         train_acc: Share of them whose most likely class was right.
-        val_loss: The same on the validation images, at the end of the epoch.
-        val_acc: The same on the validation images.
+        val_loss: Mean cross-entropy of the validation images, at the end of the epoch.
+        val_acc: Share of them whose most likely class was right.
+        val_top5: Share of them whose class was among the five most likely.
+        val_macro_f1: Mean of the F1 of the classes.
+        val_calibration_error: Expected calibration error, see `evaluation.Evaluation`.
+        lr: Learning rate of the head in the epoch's last step.
         img_per_s: Training images over the seconds of the training pass, the wait for the first batch included.
         data_wait_fraction: Share of those seconds in which the network waited for images.
     """
@@ -39,12 +44,12 @@ class EpochMetrics:
     train_acc: float
     val_loss: float
     val_acc: float
+    val_top5: float
+    val_macro_f1: float
+    val_calibration_error: float
+    lr: float
     img_per_s: float
     data_wait_fraction: float
-
-    def beats(self, other: EpochMetrics | None) -> bool:
-        """Return whether this epoch is the better one: higher val_acc, or as high with a lower val_loss."""
-        return other is None or (self.val_acc, -self.val_loss) > (other.val_acc, -other.val_loss)
 
 
 @dataclass

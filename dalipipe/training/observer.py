@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from dalipipe.recipe import Recipe
     from dalipipe.training.config import TrainConfig
     from dalipipe.training.metrics import EpochMetrics
-    from dalipipe.training.models import WeightsReport
+    from dalipipe.training.weights import WeightsReport
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class RunInfo:
     backend: str
     device: str
     weights: WeightsReport
+    patience: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class Observer:
 
     def preparing(self, what: str) -> None:
         """Tell that something begins that may take a while."""
+
+    def fold(self, number: int, folds: int) -> None:
+        """Tell that the run of a fold, counted from 1, begins."""
 
     def started(self, info: RunInfo) -> None:
         """Tell that everything is ready; the first batch comes next."""

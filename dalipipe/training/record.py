@@ -1,4 +1,4 @@
-"""The output directory of a run: metrics.jsonl, best.pt, last.pt and summary.json."""
+"""The output directory of a run: config.toml, metrics.jsonl, best.pt, last.pt and summary.json."""
 
 import json
 import os
@@ -15,6 +15,7 @@ METRICS: Final = "metrics.jsonl"
 BEST: Final = "best.pt"
 LAST: Final = "last.pt"
 SUMMARY: Final = "summary.json"
+CONFIG: Final = "config.toml"
 
 
 class RunRecord:
@@ -29,7 +30,6 @@ class RunRecord:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.best: EpochMetrics | None = None
         self.last: EpochMetrics | None = None
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,15 @@ class RunRecord:
                 "Choose another directory or delete this one."
             )
 
-    def add(self, metrics: EpochMetrics, checkpoint: Checkpoint) -> None:
+    def begin(self, config: str) -> None:
+        """Write config.toml.
+
+        Raises:
+            ConfigError: the file can't be written.
+        """
+        write_atomic(self.directory / CONFIG, lambda file: file.write(config.encode("utf-8")))
+
+    def add(self, metrics: EpochMetrics, checkpoint: Checkpoint, *, best: bool) -> None:
         """Write an epoch: its line, last.pt, and best.pt if it is the best so far.
 
         The checkpoints come first, so an epoch whose line is there has its checkpoint too.
@@ -56,9 +64,8 @@ class RunRecord:
             ConfigError: a file can't be written.
         """
         save_checkpoint(self.directory / LAST, checkpoint)
-        if metrics.beats(self.best):
+        if best:
             save_checkpoint(self.directory / BEST, checkpoint)
-            self.best = metrics
         self.last = metrics
         line = json.dumps(asdict(metrics), allow_nan=False) + "\n"
         path = self.directory / METRICS

@@ -17,7 +17,7 @@ from dalipipe.sources import FolderSource
 from dalipipe.sources.base import list_names
 from dalipipe.sources.folder import expand, is_folder, scan_folder
 from dalipipe.training.checkpoint import Checkpoint, load_checkpoint
-from dalipipe.training.models import build_model, resolve_device
+from dalipipe.training.models import create_model, resolve_device
 
 
 class TrainedModel(NamedTuple):
@@ -60,7 +60,9 @@ def restore(checkpoint: Checkpoint, where: str) -> nn.Module:
         WeightsError: the weights are not of the network that the checkpoint names.
     """
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and the caller's generator left alone
-        model, _ = build_model(checkpoint.model, checkpoint.classes, "none")
+        config = checkpoint.config
+        head, dropout = str(config.get("head", "linear")), float(config.get("dropout", 0.5))
+        model = create_model(checkpoint.model, len(checkpoint.classes), head, dropout)
     try:
         model.load_state_dict(dict(checkpoint.state_dict))
     except RuntimeError as error:

@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from dalipipe.cli import app
 from dalipipe.errors import ConfigError
 from dalipipe.training import loop
 from dalipipe.training.config import TrainConfig
-from dalipipe.training.models import WeightsReport
 
 TINY = 'name = "tiny"\n[[ops]]\nop = "Resize"\nsize = [32, 32]\n[[ops]]\nop = "Normalize"\nmean = [0.5]\nstd = [0.5]\n'
 
@@ -50,11 +48,10 @@ def folder(tmp_path):
 def quick(monkeypatch):
     """Let runs train one linear layer in place of a ResNet."""
 
-    def build(name, classes, weights):
-        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, len(classes)))
-        return model, WeightsReport(weights, 0, ("1.weight", "1.bias"))
+    def create(name, classes, head, dropout):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, classes))
 
-    monkeypatch.setattr(loop, "build_model", build)
+    monkeypatch.setattr(loop, "create_model", create)
 
 
 def options(folder, **changes):
@@ -74,25 +71,9 @@ def options(folder, **changes):
 # ------------------------------------------------------------------------------------------------------- what it does
 
 
-@pytest.mark.parametrize(
-    ("arguments", "field", "value"),
-    [
-        (["photos"], "data", Path("photos")),
-        (["--recipe", "cifar-train"], "recipe", "cifar-train"),
-        (["--model", "vgg11_bn"], "model", "vgg11_bn"),
-        (["--weights", "w.pt"], "weights", "w.pt"),
-        (["--epochs", "7"], "epochs", 7),
-        (["--batch-size", "5"], "batch_size", 5),
-        (["--lr", "3e-3"], "lr", 0.003),
-        (["--seed", "11"], "seed", 11),
-        (["--backend", "torchvision"], "backend", "torchvision"),
-        (["--device", "cpu"], "device", "cpu"),
-        (["--output", "there"], "output", Path("there")),
-        (["--threads", "3"], "threads", 3),
-        (["--val-fraction", "0.4"], "val_fraction", 0.4),
-    ],
-)
-def test_each_option_reaches_the_run_and_no_other_changes(monkeypatch, arguments, field, value):
+@pytest.fixture
+def asked(monkeypatch):
+    """The configurations that runs were asked for, which end before they begin."""
     seen = []
 
     def stop(cfg, observer):
@@ -100,13 +81,43 @@ def test_each_option_reaches_the_run_and_no_other_changes(monkeypatch, arguments
         raise ConfigError("far enough")
 
     monkeypatch.setattr(loop, "train", stop)
-    assert run("train", *arguments).exit_code == 2
-    (cfg,) = seen
-    assert getattr(cfg, field) == value
-    plain = TrainConfig(**({"data": "photos"} if field == "data" else {})).plain()
-    assert {name for name, default in plain.items() if cfg.plain()[name] != default} <= {field, "output"} - (
-        {"data"} if field == "data" else set()
-    )
+    return seen
+
+
+VALUES = {
+    "data": "photos", "recipe": "cifar-train", "batch_size": 5, "val_fraction": 0.4, "split_seed": 3, "folds": 4,
+    "check_split": False, "balance": "loss", "mixup": 0.2, "cutmix": 1.0, "model": "vgg11_bn", "weights": "w.pt",
+    "head": "gap", "dropout": 0.3, "freeze": "backbone", "unfreeze_at": 4, "unfreeze": "gradual", "epochs": 7,
+    "optimizer": "adamw", "lr": 0.003, "backbone_lr_factor": 0.1, "layer_decay": 0.8, "momentum": 0.8,
+    "nesterov": False, "weight_decay": 0.01, "schedule": "step", "step_epochs": 2, "step_factor": 0.5,
+    "warmup_epochs": 1.5, "label_smoothing": 0.1, "accumulate": 2, "clip_norm": 1.0, "ema": 0.99,
+    "monitor": "val_macro_f1", "patience": 5, "min_delta": 0.01, "tta": True, "output": "there", "seed": 11,
+    "backend": "torchvision", "threads": 3, "device": "cpu", "precision": "bf16", "channels_last": True,
+    "compile": True, "deterministic": True,
+}  # fmt: skip
+NEEDS = {"unfreeze_at": {"freeze": "backbone"}}  # what else must be given
+BRINGS = {"optimizer": {"lr": 0.0005}, **NEEDS}  # what else changes
+
+
+def test_each_option_reaches_the_run_and_no_other_changes(asked, tmp_path):
+    assert set(TrainConfig.model_fields) <= set(VALUES) | {"checkpoint_every", "resume", "on_error", "max_bad"}
+    for name, value in VALUES.items():
+        arguments = [value] if name == "data" else []
+        for other, given in ({} if name == "data" else {name: value, **NEEDS.get(name, {})}).items():
+            flag = "--" + other.replace("_", "-")
+            switch = flag if given is True else flag.replace("--", "--no-", 1)
+            arguments += [switch] if isinstance(given, bool) else [flag, given]
+        assert run("train", *arguments).exit_code == 2
+        cfg = asked.pop()
+        usual = TrainConfig(data="photos") if name == "data" else TrainConfig()
+        expected = {**usual.plain(), "output": str(cfg.output), **BRINGS.get(name, {}), name: value}
+        assert cfg.plain() == expected, name
+
+
+def test_a_file_and_single_settings_reach_the_run(asked, tmp_path):
+    (tmp_path / "run.toml").write_text('model = "vgg11"\nepochs = 2\nseed = 5\n')
+    run("train", "--config", tmp_path / "run.toml", "--set", "epochs=3", "--set", "tta=true", "--seed", 6)
+    assert (asked[0].model, asked[0].epochs, asked[0].tta, asked[0].seed) == ("vgg11", 3, True, 6)
 
 
 def test_a_run_says_what_it_does_and_what_came_out(folder, quick):
@@ -179,11 +190,11 @@ except SystemExit as done:
 """
     result = run_process("-W", "error", "-c", code, env={**os.environ, "COLUMNS": "200"})
     assert result.stdout.splitlines()[-1] == "exit 0 []", result.stderr
-    for field in set(TrainConfig.model_fields) - {"data", "momentum", "weight_decay", "split_seed"}:
+    for field in set(TrainConfig.model_fields) - {"data"}:
         assert f"--{field.replace('_', '-')} " in result.stdout
     assert "Default: default, or none without DATA." in result.stdout
     assert all(name in result.stdout for name in BACKENDS)
-    assert "resnet18, 34, 50, 101 or 152; vgg11, 13, 16 or 19, plain or as vgg11_bn." in result.stdout
+    assert "resnet50, vgg16_bn, efficientnet_b0, ...; or timm/NAME." in result.stdout
 
 
 # -------------------------------------------------------------------------------------------------------- bad input
@@ -202,6 +213,10 @@ def assert_one_line(result, *words):
     ("changes", "words"),
     [
         ({"model": "resnet19"}, ["--model", "Did you mean 'resnet18'?"]),
+        ({"set": "epoch=3"}, ["--set", "Did you mean 'epochs'?"]),
+        ({"config": "nowhere.toml"}, ["--config", "nowhere.toml"]),
+        ({"freeze": 99}, ["--freeze: must be at most the 9 blocks of resnet18, got 99"]),
+        ({"precision": "fp16"}, ["--precision", "Use bf16"]),
         ({"batch_size": 0}, ["--batch-size: must be at least 1, got 0"]),
         ({"batch_size": "four"}, ["--batch-size: must be a whole number, got 'four'"]),
         ({"epochs": 0}, ["--epochs: must be at least 1, got 0"]),

@@ -1,5 +1,4 @@
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -7,8 +6,6 @@ import torch
 import torchvision
 from PIL import Image
 from torch import nn
-from torch.optim import SGD
-from torch.optim.lr_scheduler import ConstantLR
 
 from dalipipe import samples
 from dalipipe.errors import ConfigError, DivergedError, RecipeError, SourceError
@@ -17,11 +14,13 @@ from dalipipe.recipe import Recipe
 from dalipipe.sources import split_sources
 from dalipipe.training import loop
 from dalipipe.training.checkpoint import load_checkpoint
-from dalipipe.training.config import TrainConfig
+from dalipipe.training.config import TrainConfig, read_config
 from dalipipe.training.data import open_data
-from dalipipe.training.loop import evaluate, train, train_epoch
-from dalipipe.training.models import WeightsReport, build_model
+from dalipipe.training.evaluation import evaluate
+from dalipipe.training.loop import train
+from dalipipe.training.models import create_model
 from dalipipe.training.observer import Observer
+from dalipipe.training.weights import load_weights
 
 TINY = """
 name = "tiny"
@@ -36,7 +35,6 @@ mean = [0.5, 0.5, 0.5]
 std = [0.5, 0.5, 0.5]
 """
 
-NO_WEIGHTS = WeightsReport("none", 0, ())
 TIMES = ("img_per_s", "data_wait_fraction")
 
 
@@ -73,44 +71,47 @@ def test_a_run_learns_leaves_all_its_files_and_gives_its_network_back(data):
     summary = train(cfg)
     rows = read_metrics(data / "run")
     assert [row["epoch"] for row in rows] == [1, 2, 3]
-    assert list(rows[0]) == ["epoch", "train_loss", "train_acc", "val_loss", "val_acc", *TIMES]
+    scores = ["val_loss", "val_acc", "val_top5", "val_macro_f1", "val_calibration_error"]
+    assert list(rows[0]) == ["epoch", "train_loss", "train_acc", *scores, "lr", *TIMES]
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     assert all(row["img_per_s"] > 0 and 0 < row["data_wait_fraction"] < 1 for row in rows)
     files = sorted(path.name for path in (data / "run").iterdir())
-    assert files == ["best.pt", "last.pt", "metrics.jsonl", "summary.json"]
+    assert files == ["best.pt", "config.toml", "last.pt", "metrics.jsonl", "summary.json"]
 
     assert summary == json.loads((data / "run/summary.json").read_text())
     assert summary["last"] == rows[-1]
-    assert summary["best"] == max(rows, key=lambda row: (row["val_acc"], -row["val_loss"]))
+    assert summary["best"] == min(rows, key=lambda row: row["val_loss"])
     assert (summary["train_images"], summary["val_images"], summary["classes"]) == (16, 4, ["blue", "red"])
     assert summary["config"] == cfg.plain()
 
     checkpoint = load_checkpoint(data / "run/best.pt")
     assert (checkpoint.model, checkpoint.classes, checkpoint.metrics) == ("resnet18", ("blue", "red"), summary["best"])
     assert Recipe.from_toml(checkpoint.recipe).fingerprint() == Recipe.load(data / "tiny.toml").fingerprint()
-    model, report = build_model("resnet18", ("blue", "red"), str(data / "run/best.pt"))
+    model = create_model("resnet18", 2)
+    report = load_weights(model, "resnet18", ("blue", "red"), str(data / "run/best.pt"))
     assert report.fresh == ()
     val_source, eval_recipe = split_sources(data / "images")[1], Recipe.from_toml(checkpoint.eval_recipe)
     with DataLoader(val_source, 8, recipe=eval_recipe, backend="torchvision") as loader:
-        tally = evaluate(1, model, loader)
-    assert tally.loss == pytest.approx(summary["best"]["val_loss"], rel=1e-6)
-    assert tally.accuracy == summary["best"]["val_acc"]
+        result = evaluate(model, loader, checkpoint.classes)
+    assert result.loss == pytest.approx(summary["best"]["val_loss"], rel=1e-6)
+    assert result.top1 == summary["best"]["val_acc"]
+    assert summary["evaluation"]["confusion"] == result.confusion.tolist()
+    assert read_config(data / "run/config.toml", given={"output": cfg.output}) == cfg
 
 
-def tiny_model():
+def tiny_model(classes=2):
     """A network with batch norm and dropout, for images of 3 x 32 x 32, whose steps cost nothing."""
     pool = nn.AvgPool2d(4)
-    return nn.Sequential(pool, nn.Flatten(), nn.Linear(192, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
+    return nn.Sequential(
+        pool, nn.Flatten(), nn.Linear(192, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, classes)
+    )
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """Let runs train the tiny network in place of a ResNet."""
 
-    def build(name, classes, weights):
-        return tiny_model(), NO_WEIGHTS
-
-    monkeypatch.setattr(loop, "build_model", build)
+    monkeypatch.setattr(loop, "create_model", lambda name, classes, head, dropout: tiny_model(classes))
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(data, quick):
@@ -157,7 +158,16 @@ class Recorder(Observer):
 def test_an_observer_is_told_of_every_step(data, quick):
     observer = Recorder()
     train(config(data, batch_size=6), observer)
-    assert observer.calls == ["preparing", "started", "batch", "batch", "batch", "validating", "epoch 1 True"]
+    assert observer.calls == [
+        "preparing",
+        "preparing",
+        "started",
+        "batch",
+        "batch",
+        "batch",
+        "validating",
+        "epoch 1 True",
+    ]
     assert [(step.batch, step.batches) for step in observer.steps] == [(1, 3), (2, 3), (3, 3)]
     assert observer.steps[-1].loss == pytest.approx(read_metrics(data / "run")[0]["train_loss"])
     assert (observer.info.backend, observer.info.device, observer.info.train_images) == ("torchvision", "cpu", 16)
@@ -193,10 +203,9 @@ def test_the_split_does_not_follow_the_seed(data):
     assert names[0] == names[1]
 
 
-def test_without_data_it_trains_on_the_demonstration(data, monkeypatch):
+def test_without_data_it_trains_on_the_demonstration(data, monkeypatch, quick):
     small = samples.ensure(data / "demo", train=8, val=4, size=(67, 43))
     monkeypatch.setattr(samples, "ensure", lambda: small)
-    monkeypatch.setattr(loop, "build_model", lambda *_: (nn.Sequential(tiny_model(), nn.Linear(2, 4)), NO_WEIGHTS))
     observer = Recorder()
     cfg = config(data).model_copy(update={"data": None})
     train(cfg, observer)
@@ -228,45 +237,5 @@ def test_another_run_in_the_directory_is_kept(data, quick):
 
 def test_a_run_that_diverges_stops_and_keeps_what_it_has(data, quick):
     with pytest.raises(DivergedError, match=r"epoch \d, (batch \d|validation): the loss must be a finite number, got"):
-        train(config(data, epochs=9, lr=1e30))
+        train(config(data, epochs=9, lr=1e30, patience=0))
     assert not (data / "run/summary.json").exists()
-
-
-def batches(count, size=4):
-    generator = torch.Generator().manual_seed(1)
-    labels = torch.tensor([0, 1] * (size // 2))
-    shift = labels[:, None, None, None]
-    return [(torch.randn(size, 3, 32, 32, generator=generator) + shift, labels) for _ in range(count)]
-
-
-def test_an_epoch_moves_the_weights_along_the_gradient():
-    torch.manual_seed(0)
-    model = tiny_model()
-    optimizer = SGD(model.parameters(), 0.1)
-    schedule = ConstantLR(optimizer, factor=1.0)
-    losses = [train_epoch(epoch, model, batches(8), optimizer, schedule, Observer())[0].loss for epoch in (1, 2, 3)]
-    assert losses[2] < losses[0]
-    assert schedule.last_epoch == 24
-
-
-def test_validation_neither_trains_nor_drops_anything():
-    torch.manual_seed(0)
-    model = tiny_model()
-    model.train()
-    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    first, second = evaluate(1, model, batches(3)), evaluate(1, model, batches(3))
-    assert asdict(first) == asdict(second)
-    assert first.images == 12
-    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
-
-
-def test_a_nan_is_reported_with_its_batch():
-    torch.manual_seed(0)
-    model = tiny_model()
-    optimizer = SGD(model.parameters(), 0.1)
-    data = batches(3)
-    data[1][0][0, 0, 0, 0] = float("nan")
-    with pytest.raises(
-        DivergedError, match=r"epoch 2, batch 2: the loss must be a finite number, got nan\. Lower --lr"
-    ):
-        train_epoch(2, model, data, optimizer, ConstantLR(optimizer), Observer())

@@ -1,7 +1,6 @@
-import pytest
 import torch
 
-from dalipipe.training.metrics import EpochMetrics, Meter, Tally
+from dalipipe.training.metrics import Meter, Tally
 
 
 class FakeClock:
@@ -72,12 +71,3 @@ def test_a_small_last_batch_weighs_by_its_images():
     assert tally.images == 4
     assert tally.loss == 2.0
     assert tally.accuracy == 0.75
-
-
-@pytest.mark.parametrize(
-    ("val_acc", "val_loss", "better"), [(0.9, 9.0, True), (0.8, 0.4, True), (0.8, 0.5, False), (0.7, 0.1, False)]
-)
-def test_the_better_epoch_has_the_higher_accuracy_then_the_lower_loss(val_acc, val_loss, better):
-    first = EpochMetrics(1, 1.0, 0.5, 0.5, 0.8, 10.0, 0.1)
-    assert first.beats(None)
-    assert EpochMetrics(2, 1.0, 0.5, val_loss, val_acc, 10.0, 0.1).beats(first) is better

@@ -9,8 +9,8 @@ from dalipipe.training.metrics import EpochMetrics
 from dalipipe.training.record import RunRecord
 
 
-def epoch(number, val_acc, val_loss=1.0):
-    return EpochMetrics(number, 1.0, 0.5, val_loss, val_acc, 10.0, 0.1)
+def epoch(number, val_acc):
+    return EpochMetrics(number, 1.0, 0.5, 1.0, val_acc, 1.0, 0.5, 0.1, 0.01, 10.0, 0.1)
 
 
 def checkpoint(number):
@@ -20,10 +20,10 @@ def checkpoint(number):
 def test_best_is_the_best_epoch_and_last_the_last(tmp_path):
     record = RunRecord(tmp_path / "deep/er")
     for number, val_acc in enumerate((0.5, 0.8, 0.6), 1):
-        record.add(epoch(number, val_acc), checkpoint(number))
+        record.add(epoch(number, val_acc), checkpoint(number), best=number < 3)
     assert load_checkpoint(tmp_path / "deep/er/best.pt").epoch == 2
     assert load_checkpoint(tmp_path / "deep/er/last.pt").epoch == 3
-    assert record.best == epoch(2, 0.8)
+    assert record.last == epoch(3, 0.6)
     rows = [json.loads(line) for line in (tmp_path / "deep/er/metrics.jsonl").read_text().splitlines()]
     assert [row["val_acc"] for row in rows] == [0.5, 0.8, 0.6]
 

@@ -1,0 +1,82 @@
+"""Whether two sources share an image: the same bytes, whatever the name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import TypeAlias
+
+from dalipipe.errors import SourceError
+from dalipipe.sources.base import Item, Source, name_of
+
+_END = 4096  # bytes: two photos of the same size nearly always differ in their ends, where their headers often don't
+_SHOWN = 5
+
+Group: TypeAlias = tuple[list[int], list[int]]
+
+
+def find_shared(train: Source, val: Source) -> list[tuple[int, int]]:
+    """Return (index in train, index in val) of images with the same content: for each of val's the first of train's.
+
+    Files are opened only where both sides have one of the same size, and read whole only where their ends agree too.
+    Files that can't be read are left out: the loader names those.
+    """
+    groups: list[Group] = [(list(range(len(train))), list(range(len(val))))]
+    for key in (_size, _end, _whole):
+        groups = [part for group in groups for part in _divide(group, (train, val), key)]
+    return sorted((ours[0], other) for ours, theirs in groups for other in theirs)
+
+
+def require_disjoint(train: Source, val: Source) -> None:
+    """Refuse sources that share an image: a network must not be judged by what it has learnt.
+
+    Raises:
+        SourceError: they do; both names are given, of five images at most.
+    """
+    shared = find_shared(train, val)
+    if not shared:
+        return
+    shown = "; ".join(f"{name_of(train, one)!r} is {name_of(val, other)!r}" for one, other in shared[:_SHOWN])
+    more = f"; and {len(shared) - _SHOWN} more" if len(shared) > _SHOWN else ""
+    raise SourceError(
+        f"training and validation: must not share an image, got {len(shared)} in both, by content: {shown}{more}. "
+        "Remove one of each two files, or allow it with --no-check-split."
+    )
+
+
+def _divide(group: Group, sources: tuple[Source, Source], key: Callable[[Item], Hashable]) -> list[Group]:
+    """Return the parts of a group whose images have the same key, those with images of both sources."""
+    parts: dict[Hashable, Group] = {}
+    for side in (1, 0):  # validation first: it is smaller, and only its keys matter
+        for index in group[side]:
+            try:
+                found = key(sources[side].item(index))
+            except OSError:
+                continue
+            if side == 1 or found in parts:
+                parts.setdefault(found, ([], []))[side].append(index)
+    return [part for part in parts.values() if part[0]]
+
+
+def _size(item: Item) -> int:
+    if isinstance(item, str):
+        return Path(item).stat().st_size
+    return len(item) if isinstance(item, bytes) else item.nbytes
+
+
+def _end(item: Item) -> bytes:
+    if not isinstance(item, str):
+        return _whole(item)
+    with Path(item).open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - _END))
+        return hashlib.sha256(file.read()).digest()
+
+
+def _whole(item: Item) -> bytes:
+    if isinstance(item, str):
+        with Path(item).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    content = item if isinstance(item, bytes) else repr(item.shape).encode() + item.tobytes()
+    return hashlib.sha256(content).digest()

@@ -1,0 +1,150 @@
+"""A network as a row of blocks and a head: what can be frozen, and what gets a learning rate of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dalipipe.errors import ConfigError
+from dalipipe.training.options import NetworkOptions, OptimizerOptions
+
+_NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
+_CONTAINERS = (nn.Sequential, nn.ModuleList)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The parts of a network that hold parameters, in order.
+
+    A block is a part in a row of parts: a convolution of a VGG, a residual block of a ResNet, a layer of a transformer.
+    A norm belongs to the block before it.
+
+    Attributes:
+        backbone: Names of the modules of each block; a name ending in a dot stands for that module's own parameters.
+        head: Name of the module that turns features into one number per class.
+    """
+
+    backbone: tuple[tuple[str, ...], ...]
+    head: str
+
+    @classmethod
+    def of(cls, model: nn.Module, head: str) -> Blocks:
+        """Return the blocks of a network whose head is the module of that name."""
+        total = sum(parameter.numel() for parameter in model.parameters())
+        blocks: list[tuple[str, ...]] = []
+        loose: tuple[str, ...] = ()  # parameters that stand before the first block, as the tokens of a transformer do
+        for name, module in _leaves(model, "", head, total):
+            if module is None:
+                loose += (name,)
+            elif isinstance(module, _NORMS) and blocks:
+                blocks[-1] += (name,)
+            else:
+                blocks.append((name,))
+        if loose:
+            blocks = [loose + blocks[0], *blocks[1:]] if blocks else [loose]
+        return cls(tuple(blocks), head)
+
+    def parameters(self, model: nn.Module, block: int) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the parameters of a block with their names; block -1 is the head."""
+        for name in (self.head,) if block == -1 else self.backbone[block]:
+            module = model.get_submodule(name.rstrip("."))
+            prefix = f"{name.rstrip('.')}." if name.rstrip(".") else ""
+            for inner, parameter in module.named_parameters(recurse=not name.endswith(".") and name != ""):
+                yield prefix + inner, parameter
+
+    def modules(self, model: nn.Module, block: int) -> Iterator[nn.Module]:
+        """Yield the modules of a block, inner ones included."""
+        for name in self.backbone[block]:
+            if name and not name.endswith("."):
+                yield from model.get_submodule(name).modules()
+
+
+def _leaves(module: nn.Module, prefix: str, head: str, total: int) -> Iterator[tuple[str, nn.Module | None]]:
+    """Yield the modules that become blocks: rows of modules, and what holds most of the network, are taken apart."""
+    if next(module.parameters(recurse=False), None) is not None:
+        yield prefix, None  # "" or "name.": the module's own
+    for name, child in module.named_children():
+        path = prefix + name
+        size = sum(parameter.numel() for parameter in child.parameters())
+        if path == head or size == 0:
+            continue
+        holds_head = head.startswith(f"{path}.")
+        is_row = isinstance(child, _CONTAINERS) and (not prefix or _is_row(module, total))
+        if holds_head or is_row or (size > total / 2 and list(child.children())):
+            yield from _leaves(child, f"{path}.", head, total)
+        else:
+            yield path, child
+
+
+def _is_row(module: nn.Module, total: int) -> bool:
+    """Return whether a row within this module is one of the network, rather than the inside of a block."""
+    return not isinstance(module, _CONTAINERS) and sum(p.numel() for p in module.parameters()) > total / 2
+
+
+class Freezing:
+    """Which blocks stand still in which epoch.
+
+    Args:
+        model: The network; its parameters' `requires_grad` is set.
+        blocks: Its blocks.
+        cfg: `freeze`, `unfreeze_at` and `unfreeze`.
+
+    Raises:
+        ConfigError: more blocks are to be frozen than there are.
+    """
+
+    def __init__(self, model: nn.Module, blocks: Blocks, cfg: NetworkOptions) -> None:
+        self._model, self._blocks, self._cfg = model, blocks, cfg
+        self.frozen = 0
+        most = len(blocks.backbone)
+        self._first = {"none": 0, "backbone": most}.get(cfg.freeze, -1)
+        if self._first < 0:
+            self._first = int(cfg.freeze)
+        if self._first > most:
+            raise ConfigError(
+                f"--freeze: must be at most the {most} blocks of {cfg.model}, got {cfg.freeze}. Use --freeze backbone."
+            )
+
+    def count(self, epoch: int) -> int:
+        """Return how many blocks, from the first on, are frozen in an epoch, counted from 1."""
+        begin = self._cfg.unfreeze_at
+        if begin is None or epoch < begin:
+            return self._first
+        return 0 if self._cfg.unfreeze == "all" else max(0, self._first - (epoch - begin + 1))
+
+    def begin_epoch(self, epoch: int) -> bool:
+        """Freeze and free what is due in an epoch, and return whether that differs from before."""
+        before, self.frozen = self.frozen, self.count(epoch)
+        for block in range(len(self._blocks.backbone)):
+            for _, parameter in self._blocks.parameters(self._model, block):
+                parameter.requires_grad_(block >= self.frozen)
+        return self.frozen != before
+
+    def train_mode(self) -> None:
+        """Put the network into training mode, but the frozen blocks into evaluation mode: batch norm stands still."""
+        self._model.train()
+        for block in range(self.frozen):
+            for module in self._blocks.modules(self._model, block):
+                if isinstance(module, _BatchNorm | nn.Dropout):
+                    module.eval()
+
+
+def parameter_groups(model: nn.Module, blocks: Blocks, cfg: OptimizerOptions) -> list[dict[str, object]]:
+    """Return the optimizer's groups: by block, each with its learning rate; biases and norms without weight decay.
+
+    The head has `lr`, the last block `lr * backbone_lr_factor`, and each block before it `layer_decay` times that of
+    the next.
+    """
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    depth = len(blocks.backbone)
+    for block in range(-1, depth):
+        factor = 1.0 if block == -1 else cfg.backbone_lr_factor * cfg.layer_decay ** (depth - 1 - block)
+        for name, parameter in blocks.parameters(model, block):
+            decays = parameter.ndim > 1 and not name.endswith(".bias")
+            key = (cfg.lr * factor, cfg.weight_decay if decays else 0.0)
+            groups.setdefault(key, []).append(parameter)
+    return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]

@@ -1,0 +1,52 @@
+"""K-fold cross-validation: the same run K times, each validating on another part of the images."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from dalipipe.errors import ConfigError
+from dalipipe.training.config import TrainConfig
+from dalipipe.training.observer import Observer
+from dalipipe.training.record import RunRecord
+
+SCORES: Final = ("val_loss", "val_acc", "val_top5", "val_macro_f1", "val_calibration_error")
+
+TrainOnce = Callable[[TrainConfig, Observer, int], dict[str, Any]]
+
+
+def train_folds(cfg: TrainConfig, observer: Observer, train_once: TrainOnce) -> dict[str, Any]:
+    """Train once for each fold, into OUTPUT/fold-1 and so on, and return what OUTPUT/summary.json holds.
+
+    Args:
+        cfg: Every option; `folds` says how many.
+        observer: Is told how each run goes.
+        train_once: Trains with one fold for validation, counted from 0.
+
+    Returns:
+        "folds": the summary of each run; "mean" and "std" (of the sample) of the best epoch's scores over them.
+    """
+    assert cfg.folds is not None
+    if cfg.data is None:
+        raise ConfigError("--folds: needs DATA, got none: the demonstration is divided already. Give a folder.")
+    began = time.monotonic()
+    record = RunRecord(cfg.output)
+    summaries = []
+    for fold in range(cfg.folds):
+        observer.fold(fold + 1, cfg.folds)
+        one = cfg.model_copy(update={"output": cfg.output / f"fold-{fold + 1}"})
+        summaries.append(train_once(one, observer, fold))
+        if fold == 0:
+            record.begin(cfg.to_toml())
+    values = {name: [summary["best"][name] for summary in summaries] for name in SCORES}
+    summary = {
+        "mean": {name: statistics.fmean(each) for name, each in values.items()},
+        "std": {name: statistics.stdev(each) for name, each in values.items()},
+        "folds": summaries,
+        "config": cfg.plain(),
+        "classes": summaries[0]["classes"],
+        "duration_s": round(time.monotonic() - began, 3),
+    }
+    record.finish(json.loads(json.dumps(summary)))
+    return summary

@@ -1,0 +1,138 @@
+"""All of a run that changes while it trains, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dalipipe.loader import DataLoader
+from dalipipe.mix import BatchMix, CutMix, MixUp, RandomChoice
+from dalipipe.training.blocks import Blocks, Freezing
+from dalipipe.training.config import TrainConfig
+from dalipipe.training.metrics import Tally
+from dalipipe.training.models import head_name
+from dalipipe.training.optim import make_average, make_optimizer, make_schedule
+from dalipipe.training.stopping import Stopper
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TrainState:
+    """The network, what teaches it, and how far the run has come.
+
+    Args:
+        cfg: Every option.
+        model: The network, on its device.
+        loader: Of the training images.
+        class_weights: (classes,) float32, how much each class weighs in the loss; None for all the same.
+
+    Attributes:
+        model: The network itself; `forward` is what is called in training, compiled where that was asked for.
+        loader: Of the training images; its place in the epoch is part of the state.
+        optimizer, schedule, scaler, ema, freezing, stopper: What their names say; `ema` may be None.
+        epoch: Epochs done.
+        batch: Batches done of the epoch that runs.
+        tally: Loss and accuracy of these.
+    """
+
+    def __init__(
+        self, cfg: TrainConfig, model: nn.Module, loader: DataLoader, class_weights: Tensor | None = None
+    ) -> None:
+        self.cfg, self.model, self.loader = cfg, model, loader
+        self.device = next(model.parameters()).device
+        blocks = Blocks.of(model, head_name(model))
+        self.freezing = Freezing(model, blocks, cfg)
+        self.optimizer = make_optimizer(model, blocks, cfg)
+        self.schedule = make_schedule(self.optimizer, cfg, -(-len(loader) // cfg.accumulate))
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=cfg.precision == "fp16")
+        self.ema = make_average(model, cfg.ema) if cfg.ema else None
+        self.stopper = Stopper(cfg.monitor, cfg.patience_for(len(loader.source)), cfg.min_delta)
+        weights = None if class_weights is None else class_weights.to(self.device)
+        self.criterion = nn.CrossEntropyLoss(weights, label_smoothing=cfg.label_smoothing)
+        self.mix = make_mix(cfg, len(loader.source.classes))
+        self.epoch, self.batch, self.tally = 0, 0, Tally()
+        self.forward: Callable[[Tensor], Tensor] = model
+        self.wrap()
+
+    @property
+    def network(self) -> nn.Module:
+        """The network to validate and to keep: the moving average, where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def wrap(self) -> None:
+        """Make `forward` of the model; anew whenever other parameters are trained."""
+        self.forward = torch.compile(self.model) if self.cfg.compile else self.model
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which the network computes."""
+        precision = self.cfg.precision
+        return torch.autocast(self.device.type, _DTYPES[precision], enabled=precision != "fp32")
+
+    def begin_epoch(self) -> None:
+        """Get ready for the next epoch, or for what is left of one that was broken off."""
+        if self.freezing.begin_epoch(self.epoch + 1):
+            self.wrap()
+        if self.batch == 0:
+            self.loader.set_epoch(self.epoch)  # loaders count from 0
+            self.tally = Tally()
+        self.freezing.train_mode()
+
+    def end_epoch(self) -> None:
+        """Count the epoch as done."""
+        self.epoch, self.batch = self.epoch + 1, 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the run has stopped early."""
+        return self.epoch >= self.cfg.epochs or self.stopper.stopped
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that changes: tensors, numbers and text, so that torch.load needs no code to read it."""
+        return {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "tally": asdict(self.tally),
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "stopper": self.stopper.state_dict(),
+            "loader": self.loader.state_dict(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken, with the same configuration.
+
+        Raises:
+            StateError: the loader's state is of other data or another recipe.
+        """
+        self.loader.load_state_dict(state["loader"])
+        self.epoch, self.batch, self.tally = state["epoch"], state["batch"], Tally(**state["tally"])
+        self.model.load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.stopper.load_state_dict(state["stopper"])
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"]:
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+
+def make_mix(cfg: TrainConfig, classes: int) -> BatchMix | None:
+    """Return what mixes the images of a batch, None for nothing."""
+    mixes: list[BatchMix] = []
+    if cfg.mixup:
+        mixes.append(MixUp(alpha=cfg.mixup, num_classes=classes, seed=cfg.seed))
+    if cfg.cutmix:
+        mixes.append(CutMix(alpha=cfg.cutmix, num_classes=classes, seed=cfg.seed))
+    return RandomChoice(mixes, seed=cfg.seed) if len(mixes) == 2 else next(iter(mixes), None)

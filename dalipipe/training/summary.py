@@ -1,0 +1,53 @@
+"""summary.json: what a run was, where it ran, and what came out of it."""
+
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any, Final
+
+from dalipipe import __version__
+from dalipipe.training.evaluation import Evaluation
+from dalipipe.training.metrics import EpochMetrics
+from dalipipe.training.observer import RunInfo
+
+_PACKAGES: Final = ("torch", "torchvision", "nvidia-dali-cuda120", "numpy")
+
+
+def summarise(
+    info: RunInfo, epochs: tuple[EpochMetrics, EpochMetrics], evaluation: Evaluation, duration_s: float
+) -> dict[str, Any]:
+    """Return what summary.json says of a finished run.
+
+    Args:
+        info: What the run turned out to be.
+        epochs: The best and the last.
+        evaluation: Of the best epoch's network.
+        duration_s: From the first moment to the last, in seconds.
+    """
+    best, last = epochs
+    return {
+        "best": asdict(best),
+        "last": asdict(last),
+        "stopped_early": last.epoch < info.cfg.epochs,
+        "evaluation": evaluation.plain(),
+        "duration_s": round(duration_s, 3),
+        "config": info.cfg.plain(),
+        "patience": info.patience,
+        "data": str(info.root),
+        "classes": list(info.classes),
+        "train_images": info.train_images,
+        "val_images": info.val_images,
+        "recipe": {"name": info.recipe.name, "fingerprint": info.recipe.fingerprint()},
+        "eval_recipe": {"name": info.eval_recipe.name, "fingerprint": info.eval_recipe.fingerprint()},
+        "backend": info.backend,
+        "device": info.device,
+        "weights": {
+            "from": info.weights.origin,
+            "loaded": info.weights.loaded,
+            "fresh": len(info.weights.fresh),
+            "skipped": len(info.weights.skipped),
+        },
+        "versions": {"dalipipe": __version__, **{name: version(name) for name in _PACKAGES}},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
