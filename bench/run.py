@@ -81,6 +81,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dalipipe-bench-") as scratch:
         # What the peers write, and the tools that show a bar, go by these.
         os.environ |= {"TMPDIR": scratch, "TQDM_DISABLE": "1"}
+        notify("feeding and starting")
+        result["own"] = own.measure(arguments.photos, settings.batch_size, settings.threads, settings.repetitions)
         for scene in SCENES:
             root = arguments.photos
             if scene.longest_px is not None:
@@ -94,8 +96,6 @@ def main() -> None:
                 lambda what, name=scene.name: notify(f"{name}: {what}"),
             )
             result["scenes"].append({"name": scene.name, "longest_px": scene.longest_px, **found})
-        notify("feeding and starting")
-        result["own"] = own.measure(arguments.photos, settings.batch_size, settings.threads, settings.repetitions)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     notify(f"written to {arguments.out}")
