@@ -62,13 +62,14 @@ def _round_keys(key: int) -> NDArray[np.uint64]:
 
 @lru_cache(maxsize=64)
 def _layout(counts: tuple[int, ...]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return the last counter word of every block of four draws, and which of the blocks' outputs are wanted."""
-    words: list[int] = []
-    columns: list[int] = []
-    for position, count in enumerate(counts):
-        columns.extend(4 * len(words) + draw for draw in range(count))
-        words.extend((position << 16) | block for block in range(-(-count // 4)))
-    return np.array(words, dtype=np.uint64), np.array(columns, dtype=np.int64)
+    """Return the last counter word of every block of four draws, and how many of its draws are wanted."""
+    blocks = [
+        (position << 16 | first // 4, min(4, count - first))
+        for position, count in enumerate(counts)
+        for first in range(0, count, 4)
+    ]
+    words, wanted = zip(*blocks, strict=True) if blocks else ((), ())
+    return np.array(words, dtype=np.uint64), np.array(wanted, dtype=np.int64)
 
 
 def uniforms(
@@ -85,12 +86,13 @@ def uniforms(
 
     Shapes: indices (n,) -> (n, sum(counts)) float64 in [0, 1), multiples of 2**-32.
     """
-    words, columns = _layout(tuple(counts))
-    index = np.atleast_1d(np.asarray(indices)).astype(np.uint64)[:, None]
-    occurrence = np.atleast_1d(np.asarray(occurrences)).astype(np.uint64)[:, None]
-    blocks = philox((index, occurrence, np.uint64(epoch), words[None, :]), seed)
-    drawn = np.stack(blocks, axis=-1).reshape(len(index), 4 * len(words))
-    return np.multiply(drawn[:, columns], 2.0**-32, order="C")
+    from dalipipe.philox import sample  # here, so that who draws `streams` only, for sentences, need not load Numba
+
+    words, wanted = _layout(tuple(counts))
+    index = np.atleast_1d(np.asarray(indices)).astype(np.uint64)
+    occurrence = np.broadcast_to(np.asarray(occurrences).astype(np.uint64), index.shape)
+    drawn: NDArray[np.float64] = sample(index, occurrence, np.uint64(epoch), words, wanted, _round_keys(seed))
+    return drawn
 
 
 def _philox_lanes(
