@@ -14,10 +14,11 @@ from typer.core import TyperGroup
 from dalipipe import __version__
 from dalipipe.cli import bench, evaluate, export, predict, preview, recipes, train
 from dalipipe.cli.console import complain
-from dalipipe.errors import DalipipeError
+from dalipipe.errors import DalipipeError, DivergedError, ResourceError
 
 COMMANDS = (train, evaluate, predict, export, bench, recipes, preview)
 
+FAILED = 1
 USAGE_ERROR = 2  # as shells and argparse have it
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -41,7 +42,7 @@ class _Group(TyperGroup):
             status = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         except DalipipeError as error:
             complain(error)
-            status = USAGE_ERROR
+            status = FAILED if isinstance(error, DivergedError | ResourceError) else USAGE_ERROR
         except _CommandLineError as error:
             message = error.format_message()
             end = "" if message.endswith((".", "?")) else "."

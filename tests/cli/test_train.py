@@ -137,6 +137,8 @@ def test_a_run_says_what_it_does_and_what_came_out(folder, quick):
         assert f"{row['train_loss']:.4f}" in result.stdout
         assert f"{row['val_loss']:.4f}" in result.stdout
     assert "best.pt" in result.stdout
+    for name in TrainConfig.model_fields:  # every option, given or not
+        assert f"{name}=" in result.stdout
     assert "No DATA given" not in result.stdout
     assert result.stderr == ""
 
