@@ -236,6 +236,11 @@ def _of_run(cfg: TrainConfig, summary: dict[str, Any]) -> list[str]:
         f"Best: epoch {best['epoch']}, {best['val_acc']:.1%} of the validation images right (chance: {chance:.1%}).",
         f"Took {summary['duration_s']:.0f} s. The network is in {printable(cfg.output / 'best.pt')}, "
         "the numbers are in metrics.jsonl and summary.json beside it.",
+        *(
+            [f"Pictures and all that is known of the run: {printable(cfg.output / 'report.html')}"]
+            if cfg.report
+            else []
+        ),
     ]
 
 

@@ -15,12 +15,14 @@ from dalipipe.training.checkpoint import Checkpoint, load_checkpoint
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.data import Data, open_data
 from dalipipe.training.evaluation import Evaluation, evaluate
+from dalipipe.training.events import require_tensorboard, write_events
 from dalipipe.training.folds import train_folds
 from dalipipe.training.metrics import EpochMetrics, Meter
 from dalipipe.training.models import check_images, create_model, resolve_device
 from dalipipe.training.observer import Observer, RunInfo, Step
 from dalipipe.training.problems import check_finite, memory_explained
 from dalipipe.training.record import BEST, RunRecord
+from dalipipe.training.report import Outcome, write_report
 from dalipipe.training.state import TrainState
 from dalipipe.training.summary import summarise
 from dalipipe.training.weights import load_weights
@@ -60,6 +62,8 @@ def train_once(cfg: TrainConfig, observer: Observer, fold: int | None = None) ->
     device = resolve_device(cfg.device)
     if cfg.precision == "fp16" and device.type != "cuda":
         raise ConfigError(f"--precision: fp16 needs a CUDA device, got {device}. Use bf16.")
+    if cfg.tensorboard:
+        require_tensorboard()
     with open_data(cfg, device.index or 0, observer, fold) as data:
         state, info = prepare(cfg, data, device, observer)
         record = RunRecord(cfg.output)  # not before, so that an attempt without weights leaves no empty directory
@@ -72,6 +76,8 @@ def train_once(cfg: TrainConfig, observer: Observer, fold: int | None = None) ->
             state.end_epoch()
             record.add(metrics, snapshot(info, state, metrics), best=best)
             observer.epoch(metrics, best)
+            if cfg.tensorboard:
+                write_events(cfg.output, metrics)
         return conclude(state, data, info, record, time.monotonic() - began)
 
 
@@ -210,6 +216,8 @@ def conclude(state: TrainState, data: Data, info: RunInfo, record: RunRecord, du
     assert state.stopper.best is not None and record.last is not None
     summary = summarise(info, (state.stopper.best, record.last), evaluation, duration_s)
     record.finish(summary)
+    if info.cfg.report:
+        write_report(record.directory, Outcome(info, data.train.source, data.val.source, evaluation, summary))
     return summary
 
 

@@ -133,6 +133,8 @@ class MachineOptions(BaseModel):
     """Where it runs, and where the results go."""
 
     output: Path = option(_new_output, "Directory for checkpoints and metrics.", "DIR", "runs/DATE-TIME")
+    report: bool = option(True, "Draw pictures of the run, and report.html with all of them.")
+    tensorboard: bool = option(False, "Write TensorBoard events too, to OUTPUT/tensorboard.")
     seed: int = option(0, "Seed of first weights, dropout, order and augmentation.", "N", ge=0, lt=2**63)
     backend: str = option("auto", "What loads images: auto, dali-gpu, dali-cpu, dali-cpu-stock or torchvision.", "NAME")
     threads: int | None = option(None, "Threads that load images.", "N", "one per core", ge=1)

@@ -63,6 +63,7 @@ def options(folder, **changes):
         "--batch-size": 4,
         "--backend": "torchvision",
         "--output": folder / "run",
+        "--set": "report=false",  # drawing takes seconds
         **{f"--{name.replace('_', '-')}": value for name, value in changes.items()},
     }
     return [part for name, value in given.items() if value is not None for part in (name, value)]
@@ -92,6 +93,7 @@ VALUES = {
     "nesterov": False, "weight_decay": 0.01, "schedule": "step", "step_epochs": 2, "step_factor": 0.5,
     "warmup_epochs": 1.5, "label_smoothing": 0.1, "accumulate": 2, "clip_norm": 1.0, "ema": 0.99,
     "monitor": "val_macro_f1", "patience": 5, "min_delta": 0.01, "tta": True, "output": "there", "seed": 11,
+    "report": False, "tensorboard": True,
     "backend": "torchvision", "threads": 3, "device": "cpu", "precision": "bf16", "channels_last": True,
     "compile": True, "deterministic": True,
 }  # fmt: skip

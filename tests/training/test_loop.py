@@ -54,7 +54,7 @@ def data(tmp_path):
 
 def config(data, output="run", **options):
     defaults = {"recipe": data / "tiny.toml", "weights": "none", "epochs": 1, "batch_size": 8, "backend": "torchvision"}
-    given = {**defaults, "data": data / "images", "output": data / output, **options}
+    given = {**defaults, "report": False, "data": data / "images", "output": data / output, **options}
     return TrainConfig(**{**given, "recipe": str(given["recipe"])})
 
 
