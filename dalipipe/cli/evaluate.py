@@ -35,13 +35,18 @@ def evaluate(
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What loads images.")] = "auto",
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="Where the network runs.")] = "auto",
 ) -> None:
-    """Measure a trained network on labelled images, with the measures of training."""
-    from dalipipe.loader import DataLoader  # imports torch and DALI, which takes seconds
-    from dalipipe.training.evaluation import evaluate as measure
-    from dalipipe.training.trained import labelled_source, load_model
+    """Measure a trained network on labelled images, with the measures of training.
 
-    trained = load_model(checkpoint, device)
-    source, folder = labelled_source(data, trained.classes)
+    Of the folder that it was trained on, the images that validated it are taken.
+    """
+    from dalipipe.loader import DataLoader  # imports torch and DALI, which takes seconds
+    from dalipipe.training.checkpoint import load_checkpoint
+    from dalipipe.training.evaluation import evaluate as measure
+    from dalipipe.training.trained import labelled_source, trained_model
+
+    loaded = load_checkpoint(checkpoint)
+    trained = trained_model(loaded, str(checkpoint), device)
+    source, images = labelled_source(data, trained.classes, loaded.config)
     device_id = next(trained.model.parameters()).device.index or 0
     with DataLoader(
         source, batch_size, recipe=trained.recipe, backend=backend, device_id=device_id, rank=0, world_size=1
@@ -57,14 +62,14 @@ def evaluate(
             }
             for one in found.mistakes()
         ]
-        typer.echo(json.dumps({"data": str(folder), **found.plain(), "mistakes": mistakes}, indent=2))
+        typer.echo(json.dumps({"data": images, **found.plain(), "mistakes": mistakes}, indent=2))
         return
-    _show(found, folder, [source.name(one.index) for one in found.mistakes(_MOST_MISTAKES)])
+    _show(found, images, [source.name(one.index) for one in found.mistakes(_MOST_MISTAKES)])
 
 
-def _show(found: Evaluation, folder: Path, names: list[str]) -> None:
+def _show(found: Evaluation, images: str, names: list[str]) -> None:
     console = results()
-    console.print(f"{len(found)} images of {printable(folder)}\n", markup=False)
+    console.print(f"{len(found)} images of {printable(images)}\n", markup=False)
     measures = {
         "loss": f"{found.loss:.4f}",
         "top-1 accuracy": f"{found.top1:.1%}",

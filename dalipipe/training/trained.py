@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 from dalipipe.adapt import SampleSource
 from dalipipe.errors import SourceError, WeightsError
 from dalipipe.recipe import Recipe
-from dalipipe.sources import FolderSource
+from dalipipe.sources import FolderSource, split_sources
 from dalipipe.sources.base import list_names
 from dalipipe.sources.folder import expand, is_folder, scan_folder
 from dalipipe.training.checkpoint import Checkpoint, load_checkpoint
@@ -47,9 +48,13 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu")
         WeightsError: no such file, or one that isn't a checkpoint of dalipipe.
         ConfigError: no such device here.
     """
-    checkpoint = load_checkpoint(Path(path))
-    model = restore(checkpoint, str(path))
-    recipe = Recipe.from_toml(checkpoint.eval_recipe, where=f"{path}: evaluation recipe")
+    return trained_model(load_checkpoint(Path(path)), str(path), device)
+
+
+def trained_model(checkpoint: Checkpoint, where: str, device: str | torch.device = "cpu") -> TrainedModel:
+    """Return what `load_model` does for a checkpoint that is loaded already; `where` is its name in errors."""
+    model = restore(checkpoint, where)
+    recipe = Recipe.from_toml(checkpoint.eval_recipe, where=f"{where}: evaluation recipe")
     return TrainedModel(model.to(resolve_device(str(device))), checkpoint.classes, recipe)
 
 
@@ -73,24 +78,44 @@ def restore(checkpoint: Checkpoint, where: str) -> nn.Module:
     return model.eval()
 
 
-def labelled_source(data: Path, classes: tuple[str, ...]) -> tuple[SampleSource, Path]:
-    """Return the labelled images of a folder under the labels of a trained network, and the folder that they are in.
+def labelled_source(
+    data: Path, classes: tuple[str, ...], config: Mapping[str, Any] | None = None
+) -> tuple[SampleSource, str]:
+    """Return the labelled images of a folder under the labels of a trained network, and words for which they are.
+
+    A network is not measured on what it learnt from: of the folder that it was trained on, the images that validated it
+    are taken.
 
     Args:
         data: Folder of one folder of images per class, of which some may be missing; or one of train and val, of which
             val is taken.
         classes: Class names of the network; the index is the label.
+        config: The options that it was trained with, see `Checkpoint`.
 
     Raises:
         SourceError: the folder can't be used, or it has a class that the network doesn't know.
     """
+    options = config or {}
     parts = {entry.name for entry in scan_folder(expand(data)) if is_folder(entry)}
-    folder = FolderSource(data / "val" if {"train", "val"} <= parts else data)
+    divided = {"train", "val"} <= parts
+    folder = FolderSource(data / "val" if divided else data)
     unknown = [name for name in folder.classes if name not in classes]
     if unknown:
         raise SourceError(
             f"folder {str(folder.root)!r}: must hold classes of the checkpoint ({list_names(classes)}),"
             f" got {list_names(unknown)}. Rename or remove what it has not learnt."
         )
-    labels = [classes.index(folder.classes[label]) for _, label in folder.samples]
-    return SampleSource([path for path, _ in folder.samples], np.array(labels, np.int64), classes), folder.root
+    words, chosen = str(folder.root), list(range(len(folder)))
+    trained_on = options.get("data")
+    if not divided and trained_on and Path(trained_on).expanduser().resolve() == data.expanduser().resolve():
+        if options.get("folds"):
+            raise SourceError(
+                f"folder {str(data)!r}: must hold images that the network did not learn from, got those that it was"
+                " trained on in folds. Take the measures of its summary.json, or give other images."
+            )
+        _, val = split_sources(data, float(options["val_fraction"]), int(options["split_seed"]))
+        words = f"{data}, those that validated it; it learnt from the others"
+        names = {val.item(index) for index in range(len(val))}
+        chosen = [index for index in range(len(folder)) if folder.item(index) in names]
+    labels = [classes.index(folder.classes[folder.samples[index][1]]) for index in chosen]
+    return SampleSource([folder.item(index) for index in chosen], np.array(labels, np.int64), classes), words

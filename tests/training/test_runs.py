@@ -38,7 +38,8 @@ def folder(make_image_folder, tmp_path):
 
 
 def config(folder, **options):
-    given = {"weights": "none", "epochs": 2, "batch_size": 4, "backend": "torchvision", "lr": 0.01, **options}
+    given = {"weights": "none", "epochs": 2, "batch_size": 4, "backend": "torchvision", "lr": 0.01, "report": False}
+    given |= options
     return TrainConfig(data=folder / "photos", recipe=str(folder / "tiny.toml"), **{"output": folder / "run", **given})
 
 

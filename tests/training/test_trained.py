@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 
@@ -33,16 +32,30 @@ def test_labels_are_those_of_the_network_not_of_the_folder(make_image_folder):
     )
     assert source.labels.tolist() == [3, 3, 1, 1]
     assert source.classes == ("dog", "cat", "bee", "ant")
-    assert np.all([folder.name in source.name(index) for index in range(4)])
+    assert all(source.name(index).startswith(folder) for index in range(4))
 
 
 def test_of_a_divided_folder_the_validation_images_are_measured(make_image_folder):
     make_image_folder("photos/train", classes=("ant", "bee"), per_class=3)
     root = make_image_folder("photos/val", classes=("ant", "bee"), per_class=1).parent
     source, folder = labelled_source(root, ("ant", "bee"))
-    assert (len(source), folder) == (2, root / "val")
+    assert (len(source), folder) == (2, str(root / "val"))
 
 
 def test_a_class_that_was_never_learnt_is_refused(make_image_folder):
     with pytest.raises(SourceError, match="got 'wasp'"):
         labelled_source(make_image_folder(classes=("ant", "wasp")), ("ant", "bee"))
+
+
+def test_a_network_is_not_measured_on_what_it_learnt_from(make_image_folder):
+    root = make_image_folder(classes=("ant", "bee"), per_class=5)
+    config = {"data": str(root), "val_fraction": 0.4, "split_seed": 3, "folds": None}
+    source, words = labelled_source(root, ("ant", "bee"), config)
+    _, val = dalipipe.split_sources(root, val_fraction=0.4, seed=3)
+    assert [source.item(i) for i in range(len(source))] == [val.item(i) for i in range(len(val))]
+    assert source.labels.tolist() == val.labels.tolist()
+    assert "those that validated it" in words
+    other, _ = labelled_source(make_image_folder("other", classes=("ant", "bee"), per_class=5), ("ant", "bee"), config)
+    assert len(other) == 10
+    with pytest.raises(SourceError, match="trained on in folds"):
+        labelled_source(root, ("ant", "bee"), {**config, "folds": 2})

@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,7 +75,7 @@ def write_report(directory: Path, outcome: Outcome) -> None:
             AUGMENTATIONS: pictures.augmentations(sheet),
         }
         for name, figure in figures.items():
-            write_atomic(directory / name, lambda file, figure=figure: figure.savefig(file, dpi=PNG_DPI, format="png"))
+            write_atomic(directory / name, partial(figure.savefig, dpi=PNG_DPI, format="png"))
         drawn = {
             "loss": _svg(pictures.panel(pictures.loss_panel, rows, best)),
             "accuracy": _svg(pictures.panel(pictures.accuracy_panel, rows, best)),

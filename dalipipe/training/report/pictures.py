@@ -155,7 +155,7 @@ def augmentations(sheet: Sheet) -> Any:
 
 def timing(rows: Sequence[Row]) -> Any:
     """Return a figure of the seconds of each epoch's training pass: computing, and waiting for images."""
-    figure = new_figure(8.4, 2.3)
+    figure = new_figure(6.6, 2.3)
     axes = figure.subplots()
     epochs = [int(row["epoch"]) for row in rows]
     waited = [row["train_s"] * row["data_wait_fraction"] for row in rows]
@@ -166,6 +166,6 @@ def timing(rows: Sequence[Row]) -> Any:
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlim(epochs[0] - 0.6, epochs[-1] + 0.6)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderpad=0)
     axes.spines["bottom"].set_color(LINE)
     return figure

@@ -16,7 +16,7 @@ RED: Final = "#b23a48"
 
 PNG_DPI: Final = 160
 
-_SETTINGS: Final[dict[str, Any]] = {
+_SETTINGS: Final[Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
     "axes.titlesize": 10,
