@@ -1,6 +1,7 @@
 """The README says what is true."""
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -87,3 +88,23 @@ def test_the_shell_commands_are_ones_that_a_shell_can_read():
 
     for block in blocks("sh"):
         assert subprocess.run(["bash", "-n", "-c", block], check=False).returncode == 0
+
+
+def test_three_commands_lead_from_photos_to_an_exported_model(make_image_folder, monkeypatch):
+    import onnx
+    from typer.testing import CliRunner
+
+    root = make_image_folder("photos", classes=("ant", "bee"), per_class=4)
+    make_image_folder("new-photos", classes=("unsorted",), per_class=2)
+    monkeypatch.chdir(root.parent)
+    commands = section("From a folder of photos to an exported model").split("```sh\n")[1].split("```")[0].splitlines()
+    quick = ["--weights", "none", "--epochs", "1", "--recipe", "cifar-train", "--backend", "torchvision", "--no-report"]
+    outputs = []
+    for command in commands:
+        _, *arguments = shlex.split(command)
+        result = CliRunner().invoke(app, arguments + (quick if arguments[0] == "train" else []))
+        assert result.exit_code == 0, result.output
+        outputs.append(result.stdout)
+    assert len(commands) == 3
+    assert len(outputs[1].splitlines()) == 2
+    onnx.checker.check_model(onnx.load("photos.onnx"))
