@@ -109,18 +109,19 @@ def _study(result: dict[str, Any]) -> list[str]:
     for kind, words in KINDS.items():
         best = [kept(epochs) for epochs in result["study"][kind].values()]
         cells = spread([row["val_acc"] for row in best], ".1%"), spread([row["val_loss"] for row in best], ".3f")
-        rows.append(f"| {words} | {len(result['study'][kind]['0'])} | {cells[0]} | {cells[1]} |")
+        images = sets["few" if kind in ("frozen", "full") else "small"]["train"]
+        rows.append(f"| {words} | {images} | {len(result['study'][kind]['0'])} | {cells[0]} | {cells[1]} |")
     versions = ", ".join(
         f"{title} {machine['versions'][name]}"
         for name, title in {"torch": "PyTorch", "torchvision": "torchvision", "nvidia-dali-cuda120": "DALI"}.items()
     )
     return [
-        f"ResNet-18 on {sets['small']['train']} generated pictures of four classes, validated on "
-        f"{sets['small']['val']}; mean over {len(settings['seeds'])} seeds, in brackets the lowest and the highest. "
+        f"ResNet-18 on generated pictures of four classes, validated on {sets['small']['val']}; mean over "
+        f"{len(settings['seeds'])} seeds, in brackets the lowest and the highest. "
         f"The backbone was trained on {sets['other']['train']} other generated pictures.",
         "",
-        "| training | epochs | accuracy of the kept epoch | its loss |",
-        "| --- | ---: | ---: | ---: |",
+        "| training | images | epochs | accuracy of the kept epoch | its loss |",
+        "| --- | ---: | ---: | ---: | ---: |",
         *rows,
         "",
         *[_stopping(result, kind, patience) for kind in ("augmented", "full")],
@@ -178,6 +179,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
                         alpha=0.85,
                         label=KINDS[kind] if number == 0 else None,
                     )
+            axes.set_yscale("log")
             _finish(axes, "Generated pictures: validation loss, three seeds")
         figure.savefig(path, dpi=150, metadata={"Description": digest(result)})
 

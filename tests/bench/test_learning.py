@@ -39,7 +39,7 @@ def test_the_words_are_those_of_the_figures(result):
     text = report.render(result)
     assert "| resnet18 | `dali-cpu` | 0.700 | 0.625 |" in text
     assert "resnet18 0.025 (rounding alone 0.000, another seed 0.000)" in text
-    assert "| random crop and flip | 6 | 83.3% (80.0% to 90.0%) | 0.333 (0.200 to 0.400) |" in text
+    assert "| random crop and flip | 60 | 6 | 83.3% (80.0% to 90.0%) | 0.333 (0.200 to 0.400) |" in text
     # two of the seeds stop after epoch 5 and keep the second, one runs on to its last
     assert "5 (5 to 6) epochs of 6; accuracy 80.0% with it, 83.3% without" in text
     assert "2030-01-02" in text
