@@ -117,8 +117,8 @@ def _study(result: dict[str, Any]) -> list[str]:
     )
     return [
         f"ResNet-18 on generated pictures of four classes, validated on {sets['small']['val']}; mean over "
-        f"{len(settings['seeds'])} seeds, in brackets the lowest and the highest. "
-        f"The backbone was trained on {sets['other']['train']} other generated pictures.",
+        f"{len(settings['seeds'])} seeds, in brackets the lowest and the highest. The "
+        f"backbone was trained on {sets['other']['train']} other pictures of the same kinds, under other class names.",
         "",
         "| training | images | epochs | accuracy of the kept epoch | its loss |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -179,9 +179,18 @@ def draw(result: dict[str, Any], path: Path) -> None:
                         alpha=0.85,
                         label=KINDS[kind] if number == 0 else None,
                     )
-            axes.set_yscale("log")
-            _finish(axes, "Generated pictures: validation loss, three seeds")
+            _logarithmic(axes)
+            _finish(axes, "Generated pictures: validation loss")
         figure.savefig(path, dpi=150, metadata={"Description": digest(result)})
+
+
+def _logarithmic(axes: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _finish(axes: Any, title: str) -> None:
