@@ -121,7 +121,7 @@ def test_ctrl_c_in_the_middle_of_an_epoch_ends_the_script_within_a_second(make_i
         finally:
             process.kill()
         assert process.returncode == -signal.SIGINT, errors
-        assert errors.count("Traceback") == 1 and errors.rstrip().endswith("KeyboardInterrupt"), errors
+        assert errors.count("Traceback") == 1 and "KeyboardInterrupt" in errors.splitlines(), errors
         if took < 1:
             return
     pytest.fail(f"took {took:.2f} s")

@@ -127,6 +127,17 @@ def fma4(typing: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @intrinsic
+def fma1(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return a * b + c of three float32, rounded once."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_FLOAT, [_FLOAT] * 3)
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.fma.f32"), args)
+
+    return types.float32(types.float32, types.float32, types.float32), generate
+
+
+@intrinsic
 def round4(typing: Any, value: Any) -> Any:
     """Return the nearest whole numbers, half to even."""
     return float4(float4), _call("rint")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from dalipipe.backends.simd import blues4, fma4, greens4, load4, put4, reds4, splat4
+from dalipipe.backends.simd import blues4, fma1, fma4, greens4, load4, put4, reds4, splat4
 
 # What a view says: first byte, bytes a row, bytes a pixel, region (top, left, height, width) and 1 where it is
 # mirrored.
@@ -28,7 +28,7 @@ def _emit_scratch(row, out):
         out[x] = np.uint8(row[x])
 
 
-@njit(cache=True, fastmath={"contract"})
+@njit(cache=True)
 def _emit_planes(row, finish, out, places):
     """Write the three channels of a row to their planes, four pixels at a time: level * scale + shift.
 
@@ -44,17 +44,17 @@ def _emit_planes(row, finish, out, places):
         put4(out, green + x, fma4(greens4(a, b, c, d), scales[1], shifts[1]))
         put4(out, blue + x, fma4(blues4(a, b, c, d), scales[2], shifts[2]))
     for x in range(count - count % 4, count):
-        out[red + x] = row[4 * x] * finish[0] + finish[3]
-        out[green + x] = row[4 * x + 1] * finish[1] + finish[4]
-        out[blue + x] = row[4 * x + 2] * finish[2] + finish[5]
+        out[red + x] = fma1(row[4 * x], finish[0], finish[3])
+        out[green + x] = fma1(row[4 * x + 1], finish[1], finish[4])
+        out[blue + x] = fma1(row[4 * x + 2], finish[2], finish[5])
 
 
-@njit(cache=True, fastmath={"contract"})
+@njit(cache=True)
 def _emit_interleaved(row, scale, shift, out):
     """Write the three channels of a row side by side: level * scale + shift."""
     for x in range(len(out) // 3):
         for channel in range(3):
-            out[3 * x + channel] = row[4 * x + channel] * scale[channel] + shift[channel]
+            out[3 * x + channel] = fma1(row[4 * x + channel], scale[channel], shift[channel])
 
 
 @njit(cache=True)
