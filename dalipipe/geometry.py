@@ -15,6 +15,7 @@ Formulas are torchvision's, rounding included (Python's `round`, half to even); 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -33,11 +34,14 @@ from dalipipe.boxes import (
     random_resized_crop_box,
     resized_size,
 )
+from dalipipe.ops.containers import DEPTH
 from dalipipe.recipe import Recipe
 
 RECORD = 24
 STATICS = 20
 CODE, OFFSET, ARGUMENTS = 0, 1, 2
+GATES = ARGUMENTS + STATICS  # for each container around a step: place of its uniform, and the range it must lie in
+COLUMNS = GATES + 3 * DEPTH
 DO, IN_H, IN_W, OUT_H, OUT_W, ARGS = 0, 1, 2, 3, 4, 5
 
 
@@ -79,20 +83,27 @@ class Program:
     """The pixel ops of a recipe as numbers.
 
     Attributes:
-        table: (n, ARGUMENTS + STATICS) float64, a row a step: how it is resolved, where its uniforms begin, its
-        arguments. positions: (n,) position in the recipe of the op behind each step.
+        table: (n, COLUMNS) float64, a row a step: how it is resolved, where its uniforms begin, its arguments, and
+            what must be drawn for it to be done at all.
+        positions: (n,) position in the recipe of the op that each step belongs to.
+        ops: (n,) op behind each step: one of the recipe's, or one within a container.
         counts: uniforms that each op of the whole recipe draws, for `plan.uniforms`.
         tail: how many of the last steps work on what leaves the ops of the range, not on levels.
     """
 
     table: NDArray[np.float64]
     positions: tuple[int, ...]
+    ops: tuple[ops.Op, ...]
     counts: tuple[int, ...]
     tail: int = 0
 
     def __len__(self) -> int:
         """Return the number of steps."""
         return len(self.table)
+
+    def gated(self, row: int) -> bool:
+        """Return whether a step is left out for some samples."""
+        return bool(self.table[row, GATES + 2] > 0)
 
     def resolve(self, uniforms: NDArray[np.float64], height: int, width: int) -> tuple[NDArray[np.float64], Status]:
         """Return the records of one sample and its status.
@@ -133,6 +144,19 @@ def _statics(op: ops.Op) -> tuple[int, list[float]]:
     raise TypeError(f"geometry has no resolve for {op.op}; add one beside the others")
 
 
+def _steps(op: ops.Op, offset: int, gates: tuple[float, ...]) -> Iterator[tuple[ops.Op, int, tuple[float, ...]]]:
+    """Yield the ops that an op comes down to, where the uniforms of each begin, and the gates before it."""
+    if not isinstance(op, ops.Container):
+        yield op, offset, gates
+        return
+    inner = offset + 1
+    for child, low, high in op.branches():
+        # A gate that is always open would only cost time; one that never opens lies where nothing is drawn.
+        gate = () if low <= 0 and high >= 1 else (float(offset), low, high) if low < high else (float(offset), 2.0, 2.0)
+        yield from _steps(child, inner, (*gates, *gate))
+        inner += child.uniforms
+
+
 @lru_cache(maxsize=64)
 def program(recipe: Recipe) -> Program:
     """Return the program of a recipe's pixel ops."""
@@ -140,14 +164,18 @@ def program(recipe: Recipe) -> Program:
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     stages = recipe.stages
     positions = tuple(position for position, stage in enumerate(stages) if stage != "range")
-    table = np.zeros((len(positions), ARGUMENTS + STATICS))
-    for row, position in zip(table, positions, strict=True):
-        row[CODE], arguments = _statics(recipe.ops[position])
-        row[OFFSET] = starts[position]
+    steps = [(at, *step) for at in positions for step in _steps(recipe.ops[at], int(starts[at]), ())]
+    table = np.zeros((len(steps), COLUMNS))
+    for row, (position, op, offset, gates) in zip(table, steps, strict=True):
+        row[CODE], arguments = _statics(op)
+        row[OFFSET] = offset
         if stages[position] == "tail":
-            arguments[-4:] = *recipe.as_it_leaves(position, recipe.ops[position].value), 1  # type: ignore[attr-defined]
+            arguments[-4:] = *recipe.as_it_leaves(position, op.value), 1  # type: ignore[attr-defined]
         row[ARGUMENTS : ARGUMENTS + len(arguments)] = arguments
-    return Program(table, positions, counts, stages.count("tail"))
+        row[GATES : GATES + len(gates)] = gates
+    return Program(
+        table, tuple(step[0] for step in steps), tuple(step[1] for step in steps), counts, stages.count("tail")
+    )
 
 
 @njit(cache=True)
@@ -213,11 +241,21 @@ def _resolve_motion(code, s, u, record):
 
 
 @njit(cache=True)
+def _is_open(row, uniforms):
+    """Return whether every gate before a step is open: a uniform lies in [low, high) for each."""
+    for gate in range(GATES, COLUMNS, 3):
+        low, high = row[gate + 1], row[gate + 2]
+        if high > 0 and not low <= uniforms[int(row[gate])] < high:
+            return False
+    return True
+
+
+@njit(cache=True)
 def resolve(table, uniforms, height, width, records):
     """Write the records of one sample; return its Status.
 
     Args:
-        table: (n, ARGUMENTS + STATICS) from the Program.
+        table: (n, COLUMNS) from the Program.
         uniforms: (total,) float64 of the sample.
         height: Of the image as decoded, px.
         width: Of the image as decoded, px.
@@ -229,6 +267,8 @@ def resolve(table, uniforms, height, width, records):
         record = records[step]
         record[:] = 0.0
         record[IN_H], record[IN_W], record[OUT_H], record[OUT_W] = height, width, height, width
+        if not _is_open(table[step], uniforms):
+            continue
         if code <= _RANDOM_CROP:
             status = max(status, _resolve_size(code, s, u, record))
         else:

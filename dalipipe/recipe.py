@@ -14,8 +14,9 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from dalipipe.errors import RecipeError
-from dalipipe.ops import OPS, CenterCrop, ImageSpec, Normalize, Op, Resize, ToDtype
+from dalipipe.ops import OPS, CenterCrop, Container, ImageSpec, Normalize, Op, Resize, ToDtype
 from dalipipe.ops.base import Kind, Stage
+from dalipipe.ops.refused import REFUSED
 from dalipipe.ops.text import TEXT_OPS, TextOp
 
 Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -298,11 +299,20 @@ def build_op(entry: Any, where: str) -> Op:
         )
     name = entry["op"]
     model = OPS.get(name) or TEXT_OPS.get(name)
+    if name in REFUSED:
+        raise RecipeError(f"{where}: {name} {'. '.join(REFUSED[name])}.")
     if model is None:
         close = difflib.get_close_matches(name, [*OPS, *TEXT_OPS], n=1)
         hint = f"Did you mean {close[0]}? " if close else ""
         known = f"{', '.join(sorted(OPS))}; for text {', '.join(sorted(TEXT_OPS))}"
         raise RecipeError(f"{where}: unknown op {name!r}. {hint}There are: {known}.")
+    inner = entry.get("ops")
+    if issubclass(model, Container) and isinstance(inner, list | tuple):
+        built = (
+            child if isinstance(child, Op) else build_op(child, f"{where} ({name}): op {position}")
+            for position, child in enumerate(inner, 1)
+        )
+        entry = {**entry, "ops": tuple(built)}
     try:
         return model(**entry)
     except ValidationError as error:

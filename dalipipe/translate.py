@@ -23,12 +23,13 @@ from __future__ import annotations
 import inspect
 import numbers
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal
 
 from dalipipe.errors import RecipeError
-from dalipipe.ops import OPS, CenterCrop, ImageSpec, Normalize, Op, ToDtype
+from dalipipe.ops import OPS, CenterCrop, ImageSpec, Normalize, Op, RandomApply, RandomChoice, ToDtype
+from dalipipe.ops.refused import REFUSED
 from dalipipe.recipe import Recipe, build_op
 
 MOVABLE = frozenset(
@@ -168,6 +169,8 @@ def _translator(transform: object, where: str) -> Translator:
     if found is not None:
         return found
     name = kind.__name__ if known else getattr(transform, "__qualname__", f"{kind.__module__}.{kind.__qualname__}")
+    if known and name in REFUSED:
+        raise RecipeError(f"from_torchvision: {where}: {name} {'. '.join(REFUSED[name])}.")
     own = "" if known else ", which is none of torchvision's own,"
     raise RecipeError(
         f"from_torchvision: {where}: {name}{own} can't be translated. There are: {', '.join(sorted(TABLE))}."
@@ -335,6 +338,36 @@ def _erasing(state: _State, transform: Any, where: str) -> None:
     (early if state.normalize is None else state.tail).append(op)
 
 
+def _chosen(state: _State, transform: Any, where: str, parts: Any) -> tuple[Op, ...]:
+    """Return the ops of what is done at random only: it must leave the image in the form in which it came."""
+    inner = replace(state, pixels=[], between=[], tail=[])
+    for place, part in _flatten(parts, where):
+        _translator(part, place)(inner, part, place)
+    if inner.form != state.form or inner.normalize is not state.normalize or inner.between or inner.tail:
+        raise _refuse(
+            where, transform, "may hold what keeps levels levels, got what makes floats", "Move that behind it"
+        )
+    state.interpolated |= inner.interpolated
+    if not inner.pixels:
+        raise _refuse(where, transform, "must do something, got nothing to choose", "Leave it out, or use RandomApply")
+    return tuple(inner.pixels)
+
+
+def _apply(state: _State, transform: Any, where: str) -> None:
+    places = ((f"{where}.transforms[{number}]", part) for number, part in enumerate(transform.transforms))
+    steps = tuple(op for place, part in places for op in _chosen(state, transform, place, part))
+    state.pixels.append(RandomApply(ops=steps, p=float(transform.p)))
+
+
+def _choice(state: _State, transform: Any, where: str) -> None:
+    branches = []
+    for number, part in enumerate(transform.transforms):
+        steps = _chosen(state, transform, f"{where}.transforms[{number}]", part)
+        branches.append(steps[0] if len(steps) == 1 else RandomApply(ops=steps, p=1.0))
+    weights = tuple(float(weight) for weight in transform.p or ())
+    state.pixels.append(RandomChoice(ops=tuple(branches), p=weights if len(set(weights)) > 1 else None))
+
+
 def _nothing(state: _State, transform: object, where: str) -> None:
     """Do nothing: images are RGB, and tensors are tensors."""
 
@@ -357,6 +390,8 @@ TABLE: dict[str, Translator] = {
     "Normalize": _normalize,
     "PILToTensor": _to_levels,
     "RGB": _nothing,
+    "RandomApply": _apply,
+    "RandomChoice": _choice,
     "RandomErasing": _erasing,
     "ToDtype": _to_dtype,
     "ToImage": _to_levels,

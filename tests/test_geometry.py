@@ -18,7 +18,7 @@ from dalipipe.ops.geometric import ATTEMPTS
 from dalipipe.recipe import Recipe, build_op
 
 ROWS = tomllib.loads((Path(__file__).parent / "ops.toml").read_text())
-PIXEL_OPS = [name for name, model in OPS.items() if model.stage == "pixels"]
+PIXEL_OPS = [name for name, model in OPS.items() if model.stage == "pixels" and not issubclass(model, ops.Container)]
 SIDES = st.integers(1, 5000)
 DRAWS = 4000
 

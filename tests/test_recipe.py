@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from dalipipe import ops
 from dalipipe.errors import RecipeError
 from dalipipe.ops import OPS, ImageSpec
+from dalipipe.ops.refused import REFUSED
 from dalipipe.recipe import Recipe, build_op, list_recipes
 
 ROWS = tomllib.loads((Path(__file__).parent / "ops.toml").read_text())
@@ -132,6 +133,8 @@ CHANGES = {
     "mean": (0.1, 0.2, 0.3),
     "std": (0.1, 0.2, 0.3),
     "value": (1, 2, 3),
+    "ops": (ops.RandomVerticalFlip(), ops.RandomHorizontalFlip()),
+    ("RandomChoice", "p"): (1.0, 3.0),
 }
 ONE_VALUED = {("RandomResizedCrop", "interpolation"), ("Resize", "interpolation"), ("ToDtype", "dtype")}
 
@@ -148,7 +151,7 @@ def test_the_fingerprint_changes_with_every_argument(name, argument):
     base = {**ROWS[name][0], "size": 23} if argument == "max_size" else ROWS[name][0]
     before = build_op({"op": name, **base}, "test")
     now = getattr(before, argument)
-    value = not now if isinstance(now, bool) else CHANGES[argument]
+    value = not now if isinstance(now, bool) else CHANGES.get((name, argument), CHANGES.get(argument))
     after = build_op({"op": name, **base, argument: value}, "test")
     assert getattr(after, argument) != now
     assert recipe_with(before).fingerprint() != recipe_with(after).fingerprint()
@@ -159,6 +162,12 @@ def test_the_fingerprint_changes_with_the_order():
     assert (
         Recipe(name="x", ops=(WHOLE, *flips)).fingerprint() != Recipe(name="x", ops=(WHOLE, *flips[::-1])).fingerprint()
     )
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_an_op_is_refused_with_the_reason(name):
+    with pytest.raises(RecipeError, match=f"op 1: {name} {REFUSED[name][0]}"):
+        Recipe.from_toml(toml_of(f'op = "{name}"'))
 
 
 def test_a_recipe_can_not_be_changed():

@@ -10,6 +10,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms import _presets as presets
 
 import dalipipe
+from dalipipe import ops
 from dalipipe.errors import RecipeError
 from dalipipe.ops import OPS
 from dalipipe.recipe import Recipe
@@ -111,6 +112,45 @@ def test_erasing_stays_where_it_is(api):
 def test_an_erasing_that_cannot_be_translated_is_refused(steps, message):
     with pytest.raises(RecipeError, match=message):
         Recipe.from_torchvision(v1.Compose([v1.CenterCrop(9), *steps]))
+
+
+def nested(op):
+    inner = ", ".join(nested(child) for child in op.ops) if isinstance(op, ops.Container) else ""
+    arguments = {name: value for name, value in op.arguments().items() if name != "ops"}
+    return f"{op.op}({inner}{arguments or ''})"
+
+
+@pytest.mark.parametrize("api", [v1, v2], ids=["v1", "v2"])
+def test_containers_are_translated_with_what_they_hold(api):
+    flip, turn = api.RandomHorizontalFlip(p=0.25), api.RandomRotation(9)
+    apply = api.RandomApply([api.Compose([flip, turn])], p=0.3)
+    choice = api.RandomChoice([turn, apply, api.Compose([flip, turn])], p=[1, 2, 1])
+    recipe = Recipe.from_torchvision(api.Compose([api.CenterCrop(9), apply, choice, to_float(api)]))
+    turned = "RandomRotation({'degrees': [-9.0, 9.0]})"
+    both = "RandomHorizontalFlip({'p': 0.25}), " + turned
+    weights = [1.0, 2.0, 1.0] if api is v1 else [0.25, 0.5, 0.25]
+    assert [nested(op) for op in recipe.ops[1:3]] == [
+        f"RandomApply({both}{{'p': 0.3}})",
+        f"RandomChoice({turned}, RandomApply({both}{{'p': 0.3}}), RandomApply({both}{{'p': 1.0}}){{'p': {weights}}})",
+    ]
+    even = Recipe.from_torchvision(api.Compose([api.CenterCrop(9), api.RandomChoice([flip, turn]), to_float(api)]))
+    assert even.ops[1].p is None
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (v1.RandomApply([v1.ToTensor()]), r"transforms\[1\].transforms\[0\].*may hold what keeps levels levels"),
+        (
+            v1.RandomApply([v1.LinearTransformation(torch.eye(3), torch.zeros(3))]),
+            "LinearTransformation can't be translated",
+        ),
+        (v2.RandomChoice([v2.Identity(), v2.RandomHorizontalFlip()]), "must do something"),
+    ],
+)
+def test_what_a_container_cannot_hold_is_refused(part, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe.from_torchvision(v1.Compose([v1.CenterCrop(9), part, v1.ToTensor()]))
 
 
 def test_every_op_that_works_on_pixels_is_in_the_table():
@@ -244,9 +284,11 @@ REFUSED = [
     ([TO, nn.Sequential(v2.RandomVerticalFlip(), v2.GaussianBlur(3))], r"transforms\[1\]\[1\]: GaussianBlur can't"),
     ([sharpen, TO], r"transforms\[0\]: sharpen, which is none of torchvision's own, can't be translated"),
     ([MyFlip(), TO], r"transforms\[0\]: .*MyFlip, which is none of torchvision's own, can't be translated"),
-    ([v1.RandomApply([v1.RandomVerticalFlip()]), TO], "RandomApply can't be translated"),
-    ([v2.RandomChoice([v2.RandomVerticalFlip()]), TO], "RandomChoice can't be translated"),
-    ([v1.FiveCrop(3), TO], "FiveCrop can't be translated"),
+    ([v1.RandomOrder([v1.RandomVerticalFlip()]), TO], "RandomOrder can't be translated"),
+    ([v1.FiveCrop(3), TO], r"FiveCrop makes five images of one.* Use CenterCrop"),
+    ([v2.TenCrop(3), TO], r"TenCrop makes ten images of one.* Use CenterCrop"),
+    ([v2.AugMix(), TO], r"AugMix blends several chains"),
+    ([v2.MixUp(num_classes=2), TO], r"MixUp mixes a batch.* Use dalipipe.MixUp"),
     ([nn.Dropout(), TO], "Dropout can't be translated"),
     ([v1.Resize((7, 7), InterpolationMode.BICUBIC), TO], r"transforms\[0\] \(Resize\): interpolation.*got 'bicubic'"),
     ([v2.Resize((7, 7), 3), TO], r"\(Resize\): interpolation.*got 'bicubic'"),

@@ -146,4 +146,5 @@ def _functional(op: ops.Op) -> str:
         ops.RandomAffine: "affine",
         ops.RandomErasing: "erase",
     }
-    return f"v2.functional.{names.get(type(op), 'normalize')}"
+    found = (f"v2.functional.{names.get(type(leaf), 'normalize')}" for leaf in ops.leaves(op))
+    return ", ".join(dict.fromkeys(found))

@@ -20,10 +20,10 @@ from nvidia.dali import types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.plugin.numba import NumbaFunction, address_as_void_pointer
 
-from dalipipe.geometry import ARGUMENTS, RECORD, STATICS, resolve
+from dalipipe.geometry import COLUMNS, RECORD, resolve
 
 SETUP_SIGNATURE = nb.void(nb.uint64, nb.uint64, nb.int32, nb.uint64, nb.uint64, nb.int32, nb.int32)
-ROW_BYTES = 8 * (ARGUMENTS + STATICS)
+ROW_BYTES = 8 * COLUMNS
 RUN_SIGNATURE = nb.void(nb.uint64, nb.uint64, nb.uint64, nb.int32, nb.uint64, nb.uint64, nb.uint64, nb.int32)
 
 
@@ -102,8 +102,8 @@ def floats(pointer, count):
 
 @njit(cache=True)
 def table_of(pointer, byte_count):
-    """Return a Program's table (n, ARGUMENTS + STATICS) whose bytes begin at an address."""
-    return carray(address_as_void_pointer(pointer), (byte_count // ROW_BYTES, ARGUMENTS + STATICS), dtype=np.float64)
+    """Return a Program's table (n, COLUMNS) whose bytes begin at an address."""
+    return carray(address_as_void_pointer(pointer), (byte_count // ROW_BYTES, COLUMNS), dtype=np.float64)
 
 
 @njit(cache=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ from dalipipe import ops
 from dalipipe.backends.base import Job
 from dalipipe.backends.compiled import operator, resolver
 from dalipipe.errors import BackendError
-from dalipipe.geometry import ARGS, ARGUMENTS, OUT_H, Program
+from dalipipe.geometry import ARGS, ARGUMENTS, DO, OUT_H, Program
 from dalipipe.recipe import Recipe
 from dalipipe.sources.base import Item
 
@@ -134,6 +134,10 @@ def describe(recipe: Recipe) -> list[str]:
     for position, op in enumerate(recipe.ops):
         if recipe.stages[position] == "range":
             names.append("crop_mirror_normalize")
+        elif isinstance(op, ops.Container):
+            names.append(
+                f"split, {', '.join(dict.fromkeys(LOWERINGS[type(leaf)][1] for leaf in ops.leaves(op)))}, merge"
+            )
         elif position == 0 and isinstance(op, ops.RandomResizedCrop):
             names.append("decoders.image_slice + resize")
         else:
@@ -147,7 +151,7 @@ def require_supported(recipe: Recipe, backend: str) -> None:
     Raises:
         BackendError: names the op, the backend and what the backend has.
     """
-    for op in recipe.ops:
+    for op in [leaf for outer in recipe.ops for leaf in ops.leaves(outer)]:
         if op.stage == "pixels" and type(op) not in LOWERINGS:
             known = ", ".join(model.__name__ for model in LOWERINGS)
             raise BackendError(f'{backend}: no lowering for {op.op}. It has: {known}. Use backend "torchvision".')
@@ -191,20 +195,30 @@ def decode(encoded: DataNode, kind: str, device: Device, window: dict[str, DataN
     return fn.decoders.image_slice(encoded, axes=[0, 1], **window, **options)
 
 
+def _take(images: DataNode, step: Step) -> DataNode:
+    """Take images through a step; through one that not every sample goes through only those that do."""
+    lowering = LOWERINGS[type(step.op)][0]
+    if not step.program.gated(step.row):
+        return lowering(images, step)
+    chosen = step.number(DO, types.BOOL)
+    through, around = fn._conditional.split(images, predicate=chosen, _if_stmt=True)
+    records, _ = fn._conditional.split(step.records, predicate=chosen, _if_stmt=True)
+    return fn._conditional.merge(lowering(through, replace(step, records=records)), around, predicate=chosen)
+
+
 def lower(job: Job, encoded: DataNode, records: DataNode, kind: str, device: Device) -> DataNode:
     """Return the images that leave the recipe, in the job's form: CHW, or HWC for channels_last."""
-    recipe = job.recipe
     program = job.program
-    steps = [Step(recipe.ops[at], records, row, device, program) for row, at in enumerate(program.positions)]
+    steps = [Step(op, records, row, device, program) for row, op in enumerate(program.ops)]
     steps, tail = steps[: len(steps) - program.tail], steps[len(steps) - program.tail :]
-    if steps and isinstance(steps[0].op, ops.RandomResizedCrop):
+    if steps and isinstance(steps[0].op, ops.RandomResizedCrop) and not program.gated(0):
         first = steps.pop(0)
         box = first.numbers(ARGS, ARGS + 4, types.INT32)
         images = _resize(decode(encoded, kind, device, window={"start": box[0:2], "shape": box[2:4]}), first)
     else:
         images = decode(encoded, kind, device)
     for step in steps:
-        images = LOWERINGS[type(step.op)][0](images, step)
+        images = _take(images, step)
     if job.levels is None:
         return images if job.channels_last else fn.transpose(images, perm=[2, 0, 1])
     mean, std = [list(level) for level in job.levels]

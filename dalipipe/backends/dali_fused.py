@@ -162,7 +162,8 @@ _KERNELS: dict[type[ops.Op], str] = {
 
 def describe(recipe: Recipe) -> list[str]:
     """Return what stands for each op of the recipe."""
-    return [_KERNELS.get(type(op), "last kernel") for op in recipe.ops]
+    kernels = [[_KERNELS.get(type(leaf), "last kernel") for leaf in ops.leaves(op)] for op in recipe.ops]
+    return [", ".join(dict.fromkeys(names)) for names in kernels]
 
 
 def finish_and_plan(job: Job) -> tuple[DataNode, DataNode]:

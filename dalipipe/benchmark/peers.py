@@ -66,6 +66,9 @@ def transforms_of(recipe: Recipe, form: Form) -> Any:
 
 
 def _pixel_step(op: ops.Op, form: Form) -> Any:
+    if isinstance(op, ops.Container):
+        inner = [_pixel_step(child, form) for child in op.ops]
+        return v2.RandomApply(inner, p=op.p) if isinstance(op, ops.RandomApply) else _choice(op, inner)
     if type(op) not in _CLASSES:
         raise _missing(op, form)
     arguments = {name: value for name, value in op.model_dump(exclude={"op"}).items() if value is not None}
@@ -76,6 +79,11 @@ def _pixel_step(op: ops.Op, form: Form) -> Any:
     if "fill" in arguments:
         arguments["fill"] = [int(level) for level in arguments["fill"]]
     return _CLASSES[type(op)](**arguments)
+
+
+def _choice(op: ops.Op, inner: list[Any]) -> Any:
+    assert isinstance(op, ops.RandomChoice)
+    return v2.RandomChoice(inner, p=None if op.p is None else list(op.p))
 
 
 def _missing(op: ops.Op, form: Form) -> BackendError:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dalipipe.cli.console import printable, results
 from dalipipe.errors import BackendError, RecipeError
-from dalipipe.ops import Op, Resize
+from dalipipe.ops import Container, Op, Resize
 from dalipipe.recipe import Recipe, list_recipes
 
 _WIDTH = 120  # where there is no terminal
@@ -131,8 +131,11 @@ def _text_steps(op: Op) -> list[str]:
 
 def _call(op: Op) -> str:
     """Return the op as it would be written in Python, arguments that differ from their defaults only."""
-    arguments = []
+    inner = [_call(child) for child in op.ops] if isinstance(op, Container) else []
+    arguments = [f"[{', '.join(inner)}]"] if inner else []
     for name, value in op.arguments().items():
+        if inner and name == "ops":
+            continue
         parts = [_short(one) for one in value] if isinstance(value, list) else [_short(value)]
         one_for_all = name in ("mean", "std", "fill", "padding", "value") or (
             name == "size" and not isinstance(op, Resize)

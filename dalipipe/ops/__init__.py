@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dalipipe.ops.base import ImageSpec, Op
+from dalipipe.ops.containers import Container, RandomApply, RandomChoice, leaves
 from dalipipe.ops.erasing import RandomErasing
 from dalipipe.ops.geometric import (
     CenterCrop,
@@ -28,6 +29,8 @@ OPS: dict[str, type[Op]] = {
         RandomRotation,
         RandomAffine,
         RandomErasing,
+        RandomApply,
+        RandomChoice,
         ToDtype,
         Normalize,
     )
@@ -36,10 +39,13 @@ OPS: dict[str, type[Op]] = {
 __all__ = [
     "OPS",
     "CenterCrop",
+    "Container",
     "ImageSpec",
     "Normalize",
     "Op",
     "RandomAffine",
+    "RandomApply",
+    "RandomChoice",
     "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
@@ -48,4 +54,5 @@ __all__ = [
     "RandomVerticalFlip",
     "Resize",
     "ToDtype",
+    "leaves",
 ]

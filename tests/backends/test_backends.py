@@ -59,6 +59,9 @@ image. Those of dali-gpu are expected, not yet measured."""
 
 
 def kind_of(op: ops.Op) -> str:
+    if isinstance(op, ops.Container):
+        kinds = {"border" if kind_of(leaf) == "bilinear" else kind_of(leaf) for leaf in ops.leaves(op)}
+        return next(kind for kind in ("border", "nearest", "resize", "copy") if kind in kinds)
     if isinstance(op, ops.RandomResizedCrop | ops.Resize):
         return "resize"
     return op.interpolation if isinstance(op, ops.RandomRotation | ops.RandomAffine) else "copy"

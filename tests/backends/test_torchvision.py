@@ -17,7 +17,8 @@ from dalipipe.ops import OPS
 from dalipipe.recipe import Recipe, build_op
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
-PIXEL_CASES = [(name, row) for name, model in OPS.items() if model.stage == "pixels" for row in ROWS[name]]
+LEAVES = [name for name, model in OPS.items() if model.stage == "pixels" and not issubclass(model, ops.Container)]
+PIXEL_CASES = [(name, row) for name in LEAVES for row in ROWS[name]]
 
 
 def params_of(op, record):
