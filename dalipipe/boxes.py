@@ -139,6 +139,49 @@ def affine_matrix(angle_deg, translate_px, scale, shear_deg, center_px):
 
 
 @njit(cache=True)
+def _solved(rows):
+    """Return the solution of n linear equations, (n, n + 1) float64, whose last column is the right side."""
+    count = len(rows)
+    for column in range(count):
+        pivot = column
+        for row in range(column + 1, count):
+            if abs(rows[row, column]) > abs(rows[pivot, column]):
+                pivot = row
+        for at in range(count + 1):
+            rows[column, at], rows[pivot, at] = rows[pivot, at], rows[column, at]
+        rows[column] /= rows[column, column]
+        for row in range(count):
+            if row != column:
+                rows[row] -= rows[row, column] * rows[column]
+    return rows[:, count].copy()
+
+
+@njit(cache=True)
+def perspective_map(u, height, width, distortion):
+    """Return the coefficients (8,) of the map from output to input that moves the corners inwards.
+
+    Args:
+        u: 8 uniforms: x and y of the corners, from the upper left one clockwise.
+        height: Of the image, px.
+        width: Of the image, px.
+        distortion: How far a corner may move, as a fraction of half the image.
+
+    Source: torchvision.transforms.v2.RandomPerspective.make_params and functional._get_perspective_coeffs.
+    """
+    reach_x, reach_y = int(distortion * (width // 2)) + 1, int(distortion * (height // 2)) + 1
+    rows = np.zeros((8, 9))
+    for corner in range(4):
+        right, lower = corner in (1, 2), corner >= 2
+        x = float(int(u[2 * corner] * reach_x) + (width - reach_x if right else 0))
+        y = float(int(u[2 * corner + 1] * reach_y) + (height - reach_y if lower else 0))
+        from_x, from_y = float(width - 1 if right else 0), float(height - 1 if lower else 0)
+        first, second = rows[2 * corner], rows[2 * corner + 1]
+        first[0], first[1], first[2], first[6], first[7], first[8] = x, y, 1.0, -from_x * x, -from_x * y, from_x
+        second[3], second[4], second[5], second[6], second[7], second[8] = x, y, 1.0, -from_y * x, -from_y * y, from_y
+    return _solved(rows).astype(np.float32)
+
+
+@njit(cache=True)
 def between(u, low, high):
     """Return a number from low to high for a uniform one."""
     return low + u * (high - low)

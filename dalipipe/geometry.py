@@ -1,13 +1,8 @@
 """From uniforms and the true size of an image to whole boxes, angles and matrices; pure, compiled by Numba.
 
 A recipe's pixel ops become a `Program`: one row of numbers a step. `resolve` runs it for one sample and writes one
-*record* a step: what is to be done (a primitive, see `Do`) and with which numbers. Every backend reads the same
-records, so a decision is taken in one place. A record is RECORD float64 numbers:
-
-    [DO]               the primitive; Do.NOTHING where the op decided not to act
-    [IN_H] [IN_W]      size of the incoming image in px
-    [OUT_H] [OUT_W]    size of the outgoing image in px
-    [ARGS:]            the primitive's arguments (see `Do`)
+*record* a step (`dalipipe.records`): what is to be done, and with which numbers. Every backend reads the same records,
+so a decision is taken in one place.
 
 Formulas are torchvision's, rounding included (Python's `round`, half to even); each function names its source.
 """
@@ -17,65 +12,50 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import lru_cache
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from dalipipe import ops
+from dalipipe import ops, policies
 from dalipipe.boxes import (
     affine_matrix,
     between,
     center_crop_corner,
     erasing_box,
+    perspective_map,
     random_crop_corner,
     random_resized_crop_box,
     resized_size,
 )
 from dalipipe.ops.containers import DEPTH
 from dalipipe.recipe import Recipe
+from dalipipe.records import ARGS, BILINEAR, DO, IN_H, IN_W, NEAREST, OUT_H, OUT_W, RECORD, Do, Status
 
-RECORD = 24
 STATICS = 20
 CODE, OFFSET, ARGUMENTS = 0, 1, 2
 GATES = ARGUMENTS + STATICS  # for each container around a step: place of its uniform, and the range it must lie in
 COLUMNS = GATES + 3 * DEPTH
-DO, IN_H, IN_W, OUT_H, OUT_W, ARGS = 0, 1, 2, 3, 4, 5
 
-
-class Do(IntEnum):
-    """The primitives that a backend must be able to do, and their arguments from [ARGS] on."""
-
-    NOTHING = 0
-    CROP_RESIZE = 1  # top, left, height, width of the box, which lies inside the image; 1 for antialias. Bilinear.
-    CROP_PAD = 2  # top, left of the window (may lie outside); red, green, blue level outside
-    FLIP = 3  # 1 to mirror left and right; 1 to mirror top and bottom
-    # six entries of the output-to-input matrix in px, pixel centres at + 0.5; interpolation; red, green, blue level
-    # outside; and what the matrix was made of: clockwise angle in degrees, shift x, y in px, scale, shear x, y in
-    # degrees, centre x, y in px
-    AFFINE = 4
-    ERASE = 5  # top, left, height, width of the box; red, green, blue; 1 where those are what leaves the recipe
-
-
-class Status(IntEnum):
-    """Why a sample can't be processed; 0 where it can."""
-
-    OK = 0
-    CROP_EXCEEDS_IMAGE = 1
-
-
-STATUS_REASONS = {
-    Status.CROP_EXCEEDS_IMAGE: "the image is smaller than the window of RandomCrop, and pad_if_needed is off"
-}
-
-NEAREST, BILINEAR = 0, 1
+_JITTERS = {"brightness": Do.BRIGHTNESS, "contrast": Do.CONTRAST, "saturation": Do.SATURATION, "hue": Do.HUE}
 _INTERPOLATIONS = {"nearest": NEAREST, "bilinear": BILINEAR}
 
+_STEEPEST = 1e6  # greatest coefficient of a perspective: beyond it corners coincide, and the image is left as it is
+_POLICY_DO = np.array(
+    [
+        *[Do.NOTHING] * policies.BRIGHTNESS,
+        *(Do.BRIGHTNESS, Do.SATURATION, Do.CONTRAST, Do.SHARPNESS, Do.POSTERIZE, Do.SOLARIZE),
+        *(Do.AUTOCONTRAST, Do.EQUALIZE, Do.INVERT),
+    ],
+    dtype=np.float64,
+)
+"""What stands for each transform of a policy that is no affine map."""
+
 # How a step is resolved. Those up to _RANDOM_CROP change the size.
-_RANDOM_RESIZED_CROP, _RESIZE_SHORTER, _RESIZE_FIXED, _CENTER_CROP, _RANDOM_CROP = range(1, 6)
-_FLIP_X, _FLIP_Y, _ROTATION, _AFFINE, _ERASING = range(6, 11)
+_RANDOM_RESIZED_CROP, _RESIZE_SHORTER, _RESIZE_FIXED, _CENTER_CROP, _PAD, _RANDOM_CROP = range(1, 7)
+_FLIP_X, _FLIP_Y, _ROTATION, _AFFINE, _ERASING, _PERSPECTIVE = range(7, 13)  # keep size and levels
+_ALWAYS, _CHANCE, _JITTER, _BLUR, _POLICY = range(13, 18)
 
 
 @dataclass(frozen=True)
@@ -115,8 +95,10 @@ class Program:
         return records, Status(status)
 
 
-def _statics(op: ops.Op) -> tuple[int, list[float]]:
-    """Return how an op is resolved and its arguments as numbers."""
+def _statics(op: ops.Op, part: int) -> tuple[int, list[float]]:
+    """Return how an op is resolved and its arguments as numbers; `part` counts the steps of one that has several."""
+    if isinstance(op, ops.ColourOp | ops.GaussianBlur):
+        return _colour_statics(op, part)
     match op:
         case ops.RandomResizedCrop():
             return _RANDOM_RESIZED_CROP, [*op.size, *op.scale, *op.ratio, op.antialias]
@@ -126,6 +108,8 @@ def _statics(op: ops.Op) -> tuple[int, list[float]]:
             return _RESIZE_FIXED, [height, width, op.antialias]
         case ops.CenterCrop():
             return _CENTER_CROP, [*op.size]
+        case ops.Pad():
+            return _PAD, [*op.padding, *op.fill]
         case ops.RandomCrop():
             return _RANDOM_CROP, [*op.size, *op.padding, op.pad_if_needed, *op.fill]
         case ops.RandomHorizontalFlip():
@@ -139,15 +123,61 @@ def _statics(op: ops.Op) -> tuple[int, list[float]]:
             center = op.center or (math.nan, math.nan)
             ranges = [*op.degrees, *(op.translate or (0, 0)), *(op.scale or (1, 1)), *(op.shear or (0, 0, 0, 0))]
             return _AFFINE, [*ranges, *center, _INTERPOLATIONS[op.interpolation], *op.fill]
+        case ops.RandomPerspective():
+            return _PERSPECTIVE, [op.p, op.distortion_scale, _INTERPOLATIONS[op.interpolation], *op.fill]
+        case ops.Policy():
+            return _POLICY, [*_policy(op), part, _INTERPOLATIONS[op.interpolation], *op.fill]
         case ops.RandomErasing():
             return _ERASING, [op.p, *op.scale, *op.ratio, *op.value, 0]
     raise TypeError(f"geometry has no resolve for {op.op}; add one beside the others")
 
 
-def _steps(op: ops.Op, offset: int, gates: tuple[float, ...]) -> Iterator[tuple[ops.Op, int, tuple[float, ...]]]:
-    """Yield the ops that an op comes down to, where the uniforms of each begin, and the gates before it."""
+def _colour_statics(op: ops.ColourOp | ops.GaussianBlur, part: int) -> tuple[int, list[float]]:
+    match op:
+        case ops.ColorJitter():
+            bands = [(_JITTERS[name], *band) for name, band in op.active]
+            return _JITTER, [part, len(bands), *(number for band in bands for number in band)]
+        case ops.GaussianBlur():
+            return _BLUR, [*op.kernel_size, *op.sigma]
+        case ops.Grayscale():
+            return _ALWAYS, [Do.GRAYSCALE]
+        case ops.RandomGrayscale():
+            return _CHANCE, [Do.GRAYSCALE, op.p]
+        case ops.RandomInvert():
+            return _CHANCE, [Do.INVERT, op.p]
+        case ops.RandomSolarize():
+            return _CHANCE, [Do.SOLARIZE, op.p, op.threshold]
+        case ops.RandomPosterize():
+            return _CHANCE, [Do.POSTERIZE, op.p, op.bits]
+        case ops.RandomAutocontrast():
+            return _CHANCE, [Do.AUTOCONTRAST, op.p]
+        case ops.RandomEqualize():
+            return _CHANCE, [Do.EQUALIZE, op.p]
+        case ops.RandomAdjustSharpness():
+            return _CHANCE, [Do.SHARPNESS, op.p, op.sharpness_factor]
+    raise TypeError(f"geometry has no resolve for {op.op}; add one beside the others")
+
+
+def _policy(op: ops.Policy) -> tuple[int, int, int]:
+    """Return which policy it is, how many magnitudes there are, and which of them where it is fixed."""
+    match op:
+        case ops.RandAugment():
+            return policies.RAND_AUGMENT, op.num_magnitude_bins, op.magnitude
+        case ops.TrivialAugmentWide():
+            return policies.TRIVIAL_AUGMENT_WIDE, op.num_magnitude_bins, 0
+        case ops.AutoAugment():
+            return policies.AUTO_AUGMENT, policies.IMAGENET_BINS, 0
+    raise TypeError(f"geometry has no policy {op.op}; add one beside the others")
+
+
+_Step = tuple[ops.Op, int, int, tuple[float, ...]]
+
+
+def _steps(op: ops.Op, offset: int, gates: tuple[float, ...]) -> Iterator[_Step]:
+    """Yield the ops that an op comes down to, which part of it, where its uniforms begin, and the gates before it."""
     if not isinstance(op, ops.Container):
-        yield op, offset, gates
+        for part in range(op.steps):
+            yield op, part, offset, gates
         return
     inner = offset + 1
     for child, low, high in op.branches():
@@ -166,8 +196,8 @@ def program(recipe: Recipe) -> Program:
     positions = tuple(position for position, stage in enumerate(stages) if stage != "range")
     steps = [(at, *step) for at in positions for step in _steps(recipe.ops[at], int(starts[at]), ())]
     table = np.zeros((len(steps), COLUMNS))
-    for row, (position, op, offset, gates) in zip(table, steps, strict=True):
-        row[CODE], arguments = _statics(op)
+    for row, (position, op, part, offset, gates) in zip(table, steps, strict=True):
+        row[CODE], arguments = _statics(op, part)
         row[OFFSET] = offset
         if stages[position] == "tail":
             arguments[-4:] = *recipe.as_it_leaves(position, op.value), 1  # type: ignore[attr-defined]
@@ -196,6 +226,10 @@ def _resolve_size(code, s, u, record):
             args[4] = s[2]
         return 0
     record[DO] = Do.CROP_PAD.value
+    if code == _PAD:
+        record[OUT_H], record[OUT_W] = height + s[1] + s[3], width + s[0] + s[2]
+        args[0], args[1], args[2], args[3], args[4] = -s[1], -s[0], s[4], s[5], s[6]
+        return 0
     record[OUT_H], record[OUT_W] = s[0], s[1]
     if code == _CENTER_CROP:
         args[0], args[1] = center_crop_corner(height, width, int(s[0]), int(s[1]))
@@ -220,7 +254,14 @@ def _resolve_motion(code, s, u, record):
             record[DO] = Do.ERASE.value
             args[4:8] = s[5:9]
         return
-    record[DO] = Do.AFFINE.value
+    if code == _PERSPECTIVE:
+        if u[0] < s[0]:
+            found = perspective_map(u[1:], int(height), int(width), s[1])
+            if np.abs(found).max() < _STEEPEST:
+                record[DO] = Do.PERSPECTIVE.value
+                args[:8] = found
+                args[8:12] = s[2:6]
+        return
     angle, shift_x, shift_y, scale, shear_x, shear_y = between(u[0], s[0], s[1]), 0.0, 0.0, 1.0, 0.0, 0.0
     if code == _ROTATION:
         angle = -angle  # torchvision's rotate is counter-clockwise, its affine clockwise
@@ -231,13 +272,83 @@ def _resolve_motion(code, s, u, record):
         scale = between(u[3], s[4], s[5])
         shear_x, shear_y = between(u[4], s[6], s[7]), between(u[5], s[8], s[9])
         s = s[10:]
-    center_x, center_y = (width * 0.5, height * 0.5) if math.isnan(s[0]) else (s[0], s[1])
+    center = (width * 0.5, height * 0.5) if math.isnan(s[0]) else (s[0], s[1])
+    _write_affine(record, angle, (shift_x, shift_y, scale, shear_x, shear_y), center, s[2:6])
+
+
+@njit(cache=True)
+def _write_affine(record, angle, rest, center, border):
+    """Write an AFFINE record; `rest` is shift x, y, scale, shear x, y, `border` interpolation and fill."""
+    args = record[ARGS:]
+    record[DO] = Do.AFFINE.value
     args[0], args[1], args[2], args[3], args[4], args[5] = affine_matrix(
-        angle, (shift_x, shift_y), scale, (shear_x, shear_y), (center_x, center_y)
+        angle, (rest[0], rest[1]), rest[2], (rest[3], rest[4]), center
     )
-    args[6], args[7], args[8], args[9] = s[2], s[3], s[4], s[5]
-    args[10], args[11], args[12], args[13] = angle, shift_x, shift_y, scale
-    args[14], args[15], args[16], args[17] = shear_x, shear_y, center_x, center_y
+    args[6:10] = border[:4]
+    args[10], args[11], args[12], args[13] = angle, rest[0], rest[1], rest[2]
+    args[14], args[15], args[16], args[17] = rest[3], rest[4], center[0], center[1]
+
+
+@njit(cache=True)
+def _resolve_colour(code, s, u, record):
+    """Write the record of an op that changes levels; return its status."""
+    args = record[ARGS:]
+    if code == _ALWAYS:
+        record[DO] = s[0]
+    elif code == _CHANCE:
+        if u[0] < s[1]:
+            record[DO] = s[0]
+            args[0] = s[2]
+    elif code == _JITTER:
+        part, count, chosen = int(s[0]), int(s[1]), 0
+        for at in range(count):  # the one whose uniform is the part-th smallest
+            before = 0
+            for other in range(count):
+                before += u[other] < u[at] or (u[other] == u[at] and other < at)
+            if before == part:
+                chosen = at
+        record[DO] = s[2 + 3 * chosen]
+        args[0] = between(u[count + chosen], s[3 + 3 * chosen], s[4 + 3 * chosen])
+    elif code == _BLUR:
+        record[DO] = Do.BLUR.value
+        args[0], args[1], args[2] = s[0], s[1], between(u[0], s[2], s[3])
+        if record[IN_W] <= s[0] // 2 or record[IN_H] <= s[1] // 2:
+            record[DO] = Do.NOTHING.value
+            return Status.BLUR_EXCEEDS_IMAGE.value
+    if record[DO] == Do.SHARPNESS.value and min(record[IN_H], record[IN_W]) <= 2:
+        record[DO] = Do.NOTHING.value  # all pixels are on the border, which stays as it is
+    return 0
+
+
+@njit(cache=True)
+def _resolve_policy(s, u, record):
+    """Write the record of one step of a policy."""
+    size = (record[IN_H], record[IN_W])
+    what, magnitude = policies.draw(u, int(s[0]), int(s[3]), int(s[1]), int(s[2]), size)
+    args = record[ARGS:]
+    if policies.SHEAR_X <= what <= policies.ROTATE:
+        middle = (0.5 * size[1], 0.5 * size[0])
+        shear = math.degrees(math.atan(magnitude))
+        if what == policies.SHEAR_X:
+            _write_affine(record, 0.0, (0.0, 0.0, 1.0, shear, 0.0), (0.0, 0.0), s[4:8])
+        elif what == policies.SHEAR_Y:
+            _write_affine(record, 0.0, (0.0, 0.0, 1.0, 0.0, shear), (0.0, 0.0), s[4:8])
+        elif what == policies.TRANSLATE_X:
+            _write_affine(record, 0.0, (float(int(magnitude)), 0.0, 1.0, 0.0, 0.0), middle, s[4:8])
+        elif what == policies.TRANSLATE_Y:
+            _write_affine(record, 0.0, (0.0, float(int(magnitude)), 1.0, 0.0, 0.0), middle, s[4:8])
+        else:
+            _write_affine(record, -magnitude, (0.0, 0.0, 1.0, 0.0, 0.0), middle, s[4:8])
+        return
+    record[DO] = _POLICY_DO[what]
+    if policies.BRIGHTNESS <= what <= policies.SHARPNESS:
+        args[0] = 1.0 + magnitude
+    elif what == policies.POSTERIZE:
+        args[0] = magnitude
+    elif what == policies.SOLARIZE:
+        args[0] = 255.0 * magnitude
+    if what == policies.SHARPNESS and min(size[0], size[1]) <= 2:
+        record[DO] = Do.NOTHING.value
 
 
 @njit(cache=True)
@@ -271,82 +382,11 @@ def resolve(table, uniforms, height, width, records):
             continue
         if code <= _RANDOM_CROP:
             status = max(status, _resolve_size(code, s, u, record))
+        elif code == _POLICY:
+            _resolve_policy(s, u, record)
+        elif code > _PERSPECTIVE:
+            status = max(status, _resolve_colour(code, s, u, record))
         else:
             _resolve_motion(code, s, u, record)
         height, width = int(record[OUT_H]), int(record[OUT_W])
     return status
-
-
-@njit(cache=True)
-def axis_support(index, box, out_size, antialias):
-    """Return (first, one past the last) input px that output px `index` of a resize depends on, along one axis.
-
-    Source: Pillow's precompute_coeffs with the triangle filter, which torch's antialiased interpolate follows.
-    """
-    scale = box / out_size
-    stretch = max(scale, 1.0) if antialias else 1.0
-    center = scale * (index + 0.5)
-    return max(int(center - stretch + 0.5), 0), min(int(center + stretch + 0.5), box)
-
-
-@njit(cache=True)
-def _clip(first, last, size):
-    """Return (first, count) of the px from first to last that lie in an axis, and one px of it where none do."""
-    first, last = min(max(first, 0), size - 1), min(max(last, 0), size - 1)
-    return first, last - first + 1
-
-
-@njit(cache=True)
-def _affine_reach(row, first_x, first_y, height, width):
-    """Return the least and the greatest coordinate of one axis that a region looks at, with a px to spare."""
-    low, high = np.inf, -np.inf
-    for y in (first_y + 0.5, first_y + height - 0.5):
-        for x in (first_x + 0.5, first_x + width - 0.5):
-            at = row[0] * x + row[1] * y + row[2] - 0.5
-            low, high = min(low, at), max(high, at)
-    return math.floor(low) - 1, math.floor(high) + 2
-
-
-@njit(cache=True)
-def _set_region(region, top, left, height, width):
-    region[0], region[1], region[2], region[3] = top, left, height, width
-
-
-@njit(cache=True)
-def regions(records, out_height, out_width, needed):
-    """Write which region of each image between two steps the later steps look at.
-
-    Args:
-        records: (n, RECORD) float64.
-        out_height: Of the final image, px.
-        out_width: Of the final image, px.
-        needed: (n + 1, 4) int64, written: top, left, height, width, in px of the image before step i; all of the last.
-    """
-    top, left, height, width = 0, 0, out_height, out_width
-    _set_region(needed[len(records)], top, left, height, width)
-    for step in range(len(records) - 1, -1, -1):
-        record = records[step]
-        args, in_h, in_w = record[ARGS:], int(record[IN_H]), int(record[IN_W])
-        if record[DO] == Do.FLIP.value:
-            left = in_w - left - width if args[0] > 0 else left
-            top = in_h - top - height if args[1] > 0 else top
-        elif record[DO] == Do.CROP_PAD.value:
-            y, x = top + int(args[0]), left + int(args[1])
-            top, height = _clip(y, y + height - 1, in_h)
-            left, width = _clip(x, x + width - 1, in_w)
-        elif record[DO] == Do.CROP_RESIZE.value:
-            out_h, out_w, smooth = int(record[OUT_H]), int(record[OUT_W]), args[4] > 0
-            last_y, last_x = top + height - 1, left + width - 1
-            low_y, low_x = axis_support(top, args[2], out_h, smooth)[0], axis_support(left, args[3], out_w, smooth)[0]
-            high_y, high_x = (
-                axis_support(last_y, args[2], out_h, smooth)[1],
-                axis_support(last_x, args[3], out_w, smooth)[1],
-            )
-            top, height = int(args[0]) + low_y, int(high_y) - low_y
-            left, width = int(args[1]) + low_x, int(high_x) - low_x
-        elif record[DO] == Do.AFFINE.value:
-            low_y, high_y = _affine_reach(args[3:6], left, top, height, width)
-            low_x, high_x = _affine_reach(args[0:3], left, top, height, width)
-            top, height = _clip(low_y, high_y, in_h)
-            left, width = _clip(low_x, high_x, in_w)
-        _set_region(needed[step], top, left, height, width)

@@ -377,7 +377,7 @@ def dali_iterator(loader: DataLoader, epoch: int = 0) -> DALIGenericIterator:
     """Return the DALIGenericIterator itself, over one epoch of a loader with a DALI backend.
 
     Each step yields a list with one dict: "images" and "labels" as the loader has them, and "status", (n, 1) int32, 0
-    for a sample that could be processed (`dalipipe.geometry.Status`). A bad file raises DALI's own RuntimeError.
+    for a sample that could be processed (`dalipipe.records.Status`). A bad file raises DALI's own RuntimeError.
 
     Args:
         loader: Its source, recipe, backend and batches are used; it stays usable.

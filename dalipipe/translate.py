@@ -14,7 +14,8 @@ weights. `fill` is turned back into a level, rounded as well.
 PIL images are resized with antialiasing whatever `antialias` says, so before ToTensor the recipe has antialias = true.
 Pillow's own kernels differ from the recipe's, which are those for tensors: by one level where they resize; a
 nearest-neighbour rotation takes a neighbouring pixel about once in a thousand, and a bilinear one differs by a level
-inside and more along the border of the image, where the recipe's mixes `fill` in.
+inside and more along the border of the image, where the recipe's mixes `fill` in. Of colours, too, the recipe has what
+torchvision does to tensors: where Pillow rounds otherwise, a level apart, which a strong factor may stretch.
 Images are RGB: what torchvision has as one grey channel comes as three equal ones.
 """
 
@@ -35,9 +36,11 @@ from dalipipe.recipe import Recipe, build_op
 MOVABLE = frozenset(
     {
         "CenterCrop",
+        "Pad",
         "RandomAffine",
         "RandomCrop",
         "RandomHorizontalFlip",
+        "RandomPerspective",
         "RandomResizedCrop",
         "RandomRotation",
         "RandomVerticalFlip",
@@ -221,7 +224,7 @@ def _add_op(state: _State, transform: object, where: str, model: type[Op], given
         given["interpolation"] = PIL_FILTERS.get(given["interpolation"], given["interpolation"])
     if "antialias" in given:
         given["antialias"] = True if state.form == "pil" else bool(given["antialias"])
-    if isinstance(given.get("padding"), tuple) and _is_v2(transform) and len(given["padding"]) == 4:
+    if model.__name__ == "RandomCrop" and _is_v2(transform) and len(given.get("padding") or ()) == 4:
         left, right, top, bottom = given["padding"]  # as v2 keeps it, whatever order it was given in
         given["padding"] = (left, top, right, bottom)
     if model.stage == "pixels":

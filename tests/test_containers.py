@@ -6,8 +6,9 @@ from scipy import stats
 
 from dalipipe import ops, plan
 from dalipipe.errors import RecipeError
-from dalipipe.geometry import DO, IN_H, OUT_H, Do, program
+from dalipipe.geometry import program
 from dalipipe.recipe import Recipe
+from dalipipe.records import DO, IN_H, OUT_H, Do
 
 FLIP, TURN = ops.RandomHorizontalFlip(p=1), ops.RandomRotation(degrees=(5, 30))
 DRAWS = 3000

@@ -12,10 +12,11 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import _geometry as theirs
 
 from dalipipe import geometry, ops, plan
-from dalipipe.geometry import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do, Status, program
+from dalipipe.geometry import program
 from dalipipe.ops import OPS
 from dalipipe.ops.geometric import ATTEMPTS
 from dalipipe.recipe import Recipe, build_op
+from dalipipe.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, RECORD, STATUS_REASONS, Do, Status
 
 ROWS = tomllib.loads((Path(__file__).parent / "ops.toml").read_text())
 PIXEL_OPS = [name for name, model in OPS.items() if model.stage == "pixels" and not issubclass(model, ops.Container)]
@@ -311,7 +312,7 @@ def test_a_window_that_does_not_fit_is_a_status():
     recipe = Recipe(name="test", ops=(ops.RandomCrop(size=(19, 7), padding=1), ops.RandomHorizontalFlip(p=1)))
     records, status = program(recipe).resolve(np.zeros(3), 16, 11)
     assert status is Status.CROP_EXCEEDS_IMAGE
-    assert geometry.STATUS_REASONS[status]
+    assert STATUS_REASONS[status]
     assert records[1, [IN_H, IN_W]].tolist() == [19, 7]
     assert program(recipe).resolve(np.zeros(3), 17, 11)[1] is Status.OK
 
@@ -347,9 +348,15 @@ def test_compiled_and_plain_python_resolve_alike():
             assert geometry.resolve.py_func(steps.table, uniforms, height, width, plain) == status
             np.testing.assert_array_equal(plain, compiled)
             for step in range(len(steps)):
-                record = np.zeros(geometry.RECORD)
+                record = np.zeros(RECORD)
                 record[[IN_H, IN_W, OUT_H, OUT_W]] = compiled[step, [IN_H, IN_W, IN_H, IN_W]]
                 code, offset = steps.table[step, geometry.CODE], int(steps.table[step, geometry.OFFSET])
-                resolve = geometry._resolve_size if code <= geometry._RANDOM_CROP else geometry._resolve_motion
-                resolve.py_func(code, steps.table[step, geometry.ARGUMENTS :], uniforms[offset:], record)
+                row, drawn = steps.table[step, geometry.ARGUMENTS :], uniforms[offset:]
+                if code == geometry._POLICY:
+                    geometry._resolve_policy.py_func(row, drawn, record)
+                else:
+                    size, motion = geometry._resolve_size, geometry._resolve_motion
+                    other = geometry._resolve_colour if code > geometry._PERSPECTIVE else motion
+                    resolve = size if code <= geometry._RANDOM_CROP else other
+                    resolve.py_func(code, row, drawn, record)
                 np.testing.assert_allclose(record, compiled[step], rtol=1e-12, atol=1e-12)

@@ -1,5 +1,6 @@
 import re
 import tomllib
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -135,8 +136,27 @@ CHANGES = {
     "value": (1, 2, 3),
     "ops": (ops.RandomVerticalFlip(), ops.RandomHorizontalFlip()),
     ("RandomChoice", "p"): (1.0, 3.0),
+    "brightness": (0.5, 2.0),
+    "contrast": (0.5, 2.0),
+    "saturation": (0.5, 2.0),
+    "hue": (0.1, 0.2),
+    "threshold": 7.0,
+    "bits": 2,
+    "sharpness_factor": 1.25,
+    "kernel_size": (7, 9),
+    "sigma": (0.5, 0.75),
+    "distortion_scale": 0.25,
+    "num_ops": 1,
+    "magnitude": 5,
+    "num_magnitude_bins": 11,
+    ("RandomPerspective", "interpolation"): "bilinear",
+    ("TrivialAugmentWide", "interpolation"): "nearest",
 }
-ONE_VALUED = {("RandomResizedCrop", "interpolation"), ("Resize", "interpolation"), ("ToDtype", "dtype")}
+ONE_VALUED = {
+    ("Grayscale", "num_output_channels"),
+    ("AutoAugment", "policy"),
+    *{("RandomResizedCrop", "interpolation"), ("Resize", "interpolation"), ("ToDtype", "dtype")},
+}
 
 
 def arguments_of_ops():
@@ -240,6 +260,19 @@ TORCHVISION_DEFAULTS = {
     "RandomCrop": {"padding": (0, 0, 0, 0), "pad_if_needed": False, "fill": (0, 0, 0)},
     "Resize": {"max_size": None, "antialias": True},
     "ToDtype": {"scale": False},
+    "Pad": {"fill": (0, 0, 0)},
+    "RandomPerspective": {"distortion_scale": 0.5, "p": 0.5, "interpolation": "bilinear", "fill": (0, 0, 0)},
+    "RandomGrayscale": {"p": 0.1},
+    "RandomInvert": {"p": 0.5},
+    "RandomSolarize": {"p": 0.5},
+    "RandomPosterize": {"p": 0.5},
+    "RandomAutocontrast": {"p": 0.5},
+    "RandomEqualize": {"p": 0.5},
+    "RandomAdjustSharpness": {"p": 0.5},
+    "GaussianBlur": {"sigma": (0.1, 2.0)},
+    "RandAugment": {"num_ops": 2, "magnitude": 9, "num_magnitude_bins": 31, "interpolation": "nearest"},
+    "TrivialAugmentWide": {"num_magnitude_bins": 31, "interpolation": "nearest"},
+    "AutoAugment": {"policy": "imagenet", "interpolation": "nearest"},
 }
 
 
@@ -247,14 +280,14 @@ TORCHVISION_DEFAULTS = {
 def test_defaults_are_torchvisions(name):
     import inspect
 
-    from torchvision.transforms import InterpolationMode, v2
+    from torchvision.transforms import v2
 
     fields = OPS[name].model_fields
     theirs = {key: item.default for key, item in inspect.signature(getattr(v2, name)).parameters.items()}
     for argument, default in TORCHVISION_DEFAULTS[name].items():
         assert fields[argument].default == default
         there = theirs[argument]
-        if isinstance(there, InterpolationMode):
+        if isinstance(there, Enum):
             assert default == there.value
         elif argument == "fill":
             assert default == (there,) * 3

@@ -67,6 +67,37 @@ SIZE_KEPT = [
 ]
 
 
+COLOURS = [
+    (
+        lambda t: t.ColorJitter(0.4, (0.5, 2), hue=0.1),
+        "ColorJitter(brightness=[0.6, 1.4], contrast=[0.5, 2.0], hue=[-0.1, 0.1])",
+    ),
+    (lambda t: t.Grayscale(3), "Grayscale()"),
+    (lambda t: t.RandomGrayscale(), "RandomGrayscale()"),
+    (lambda t: t.RandomInvert(0.3), "RandomInvert(p=0.3)"),
+    (lambda t: t.RandomSolarize(128), "RandomSolarize(threshold=128.0)"),
+    (lambda t: t.RandomPosterize(3), "RandomPosterize(bits=3)"),
+    (lambda t: t.RandomAutocontrast(), "RandomAutocontrast()"),
+    (lambda t: t.RandomEqualize(), "RandomEqualize()"),
+    (lambda t: t.RandomAdjustSharpness(2), "RandomAdjustSharpness(sharpness_factor=2.0)"),
+    (lambda t: t.GaussianBlur(5), "GaussianBlur(kernel_size=[5, 5])"),
+    (lambda t: t.GaussianBlur((3, 5), 1.5), "GaussianBlur(kernel_size=[3, 5], sigma=[1.5, 1.5])"),
+    (lambda t: t.RandomPerspective(0.3), "RandomPerspective(distortion_scale=0.3)"),
+    (lambda t: t.Pad(4), "Pad(padding=[4, 4, 4, 4])"),
+    (lambda t: t.Pad((1, 2, 3, 4), fill=7), "Pad(padding=[1, 2, 3, 4], fill=[7.0, 7.0, 7.0])"),
+    (lambda t: t.RandAugment(magnitude=5), "RandAugment(magnitude=5)"),
+    (lambda t: t.TrivialAugmentWide(), "TrivialAugmentWide()"),
+    (lambda t: t.AutoAugment(fill=[1, 2, 3]), "AutoAugment(fill=[1.0, 2.0, 3.0])"),
+]
+
+
+@pytest.mark.parametrize("api", [v1, v2], ids=["v1", "v2"])
+@pytest.mark.parametrize(("make", "expected"), COLOURS)
+def test_colours_and_policies_are_copied_with_their_arguments(api, make, expected):
+    compose = api.Compose([make(api), api.CenterCrop(9), to_float(api)])
+    assert texts(compose) == [expected, "CenterCrop(size=[9, 9])", FLOAT]
+
+
 @pytest.mark.parametrize("api", [v1, v2], ids=["v1", "v2"])
 @pytest.mark.parametrize(("make", "expected"), ONE_OP)
 def test_an_op_that_fixes_the_size_is_copied_with_its_arguments(api, make, expected):
@@ -281,7 +312,10 @@ REFUSED = [
         r"transforms\[0\]: Lambda can't be translated\. There are: .*RandomResizedCrop.*recipe=",
     ),
     ([TO, v1.Compose([v1.Lambda(sharpen)])], r"transforms\[1\]\.transforms\[0\]: Lambda can't"),
-    ([TO, nn.Sequential(v2.RandomVerticalFlip(), v2.GaussianBlur(3))], r"transforms\[1\]\[1\]: GaussianBlur can't"),
+    (
+        [TO, nn.Sequential(v2.RandomVerticalFlip(), v2.ElasticTransform())],
+        r"transforms\[1\]\[1\]: ElasticTransform can't",
+    ),
     ([sharpen, TO], r"transforms\[0\]: sharpen, which is none of torchvision's own, can't be translated"),
     ([MyFlip(), TO], r"transforms\[0\]: .*MyFlip, which is none of torchvision's own, can't be translated"),
     ([v1.RandomOrder([v1.RandomVerticalFlip()]), TO], "RandomOrder can't be translated"),

@@ -136,6 +136,21 @@ def describe_step(recipe: Recipe, backend: str) -> list[str]:
 
 def _functional(op: ops.Op) -> str:
     names = {
+        ops.Pad: "pad",
+        ops.RandomPerspective: "perspective",
+        ops.GaussianBlur: "gaussian_blur",
+        ops.ColorJitter: "adjust_brightness, _contrast, _saturation, _hue",
+        ops.Grayscale: "rgb_to_grayscale",
+        ops.RandomGrayscale: "rgb_to_grayscale",
+        ops.RandomInvert: "invert",
+        ops.RandomSolarize: "solarize",
+        ops.RandomPosterize: "posterize",
+        ops.RandomAutocontrast: "autocontrast",
+        ops.RandomEqualize: "equalize",
+        ops.RandomAdjustSharpness: "adjust_sharpness",
+        ops.RandAugment: "affine, adjust_... and others",
+        ops.TrivialAugmentWide: "affine, adjust_... and others",
+        ops.AutoAugment: "affine, adjust_... and others",
         ops.RandomResizedCrop: "resized_crop",
         ops.Resize: "resize",
         ops.CenterCrop: "crop",

@@ -20,7 +20,8 @@ from nvidia.dali import types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.plugin.numba import NumbaFunction, address_as_void_pointer
 
-from dalipipe.geometry import COLUMNS, RECORD, resolve
+from dalipipe.geometry import COLUMNS, resolve
+from dalipipe.records import RECORD
 
 SETUP_SIGNATURE = nb.void(nb.uint64, nb.uint64, nb.int32, nb.uint64, nb.uint64, nb.int32, nb.int32)
 ROW_BYTES = 8 * COLUMNS

@@ -23,11 +23,13 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
 from dalipipe import ops
+from dalipipe.backends import dali_colour
 from dalipipe.backends.base import Job
 from dalipipe.backends.compiled import operator, resolver
 from dalipipe.errors import BackendError
-from dalipipe.geometry import ARGS, ARGUMENTS, DO, OUT_H, Program
+from dalipipe.geometry import ARGUMENTS, Program
 from dalipipe.recipe import Recipe
+from dalipipe.records import ARGS, DO, OUT_H, Do
 from dalipipe.sources.base import Item
 
 Device = Literal["cpu", "gpu"]
@@ -45,6 +47,7 @@ class Step:
         row: The op's row in `records`.
         device: Where the images are.
         program: The recipe's rows.
+        chosen: Which samples go through the step; None where all do.
     """
 
     op: ops.Op
@@ -52,10 +55,22 @@ class Step:
     row: int
     device: Device
     program: Program
+    chosen: DataNode | None = None
 
     def numbers(self, start: int, stop: int, dtype: types.DALIDataType) -> DataNode:
         """Return numbers `start` to `stop` - 1 of the op's record, as a CPU tensor of the given type."""
         return fn.cast(self.records[self.row, start:stop], dtype=dtype)
+
+    def argument(self, position: int) -> DataNode:
+        """Return one of the record's arguments as a float32."""
+        return self.number(ARGS + position, types.FLOAT)
+
+    def constant(self, values: NDArray[Any]) -> DataNode:
+        """Return an array for each sample that goes through the step, where the images are."""
+        node = types.Constant(values, device=self.device)
+        if self.chosen is None:
+            return node
+        return fn._conditional.split(node, predicate=self.chosen, _if_stmt=True)[0]
 
     def number(self, position: int, dtype: types.DALIDataType) -> DataNode:
         """Return one number of the op's record."""
@@ -77,7 +92,7 @@ def _crop(images: DataNode, step: Step) -> DataNode:
 
 
 def _window(images: DataNode, step: Step, shape: DataNode) -> DataNode:
-    fill = step.op.fill if isinstance(step.op, ops.RandomCrop) else (0, 0, 0)
+    fill = step.op.fill if isinstance(step.op, ops.RandomCrop | ops.Pad) else (0, 0, 0)
     start = step.numbers(ARGS, ARGS + 2, types.INT32)
     return fn.slice(
         images, start=start, shape=shape, axes=[0, 1], out_of_bounds_policy="pad", fill_values=[float(v) for v in fill]
@@ -90,7 +105,7 @@ def _flip(images: DataNode, step: Step) -> DataNode:
 
 
 def _affine(images: DataNode, step: Step) -> DataNode:
-    assert isinstance(step.op, ops.RandomRotation | ops.RandomAffine)
+    assert isinstance(step.op, ops.RandomRotation | ops.RandomAffine | ops.Policy)
     matrix = fn.reshape(step.numbers(ARGS, ARGS + 6, types.FLOAT), shape=[2, 3])
     method = types.INTERP_LINEAR if step.op.interpolation == "bilinear" else types.INTERP_NN
 
@@ -111,7 +126,72 @@ def _erase(images: DataNode, step: Step, layout: str = "HWC") -> DataNode:
     return fn.erase(fn.reshape(images, layout=layout), **box, axis_names="HW", fill_value=value)
 
 
+def _blur(images: DataNode, step: Step) -> DataNode:
+    assert isinstance(step.op, ops.GaussianBlur)
+    across, down = step.op.kernel_size
+    return fn.gaussian_blur(images, window_size=[down, across], sigma=step.number(ARGS + 2, types.FLOAT))
+
+
 Lowering = Callable[[DataNode, Step], DataNode]
+
+PRIMITIVES: dict[Do, Lowering] = {
+    Do.AFFINE: _affine,
+    Do.BRIGHTNESS: dali_colour.brightness,
+    Do.CONTRAST: dali_colour.contrast,
+    Do.SATURATION: dali_colour.saturation,
+    Do.HUE: dali_colour.hue,
+    Do.SHARPNESS: dali_colour.sharpness,
+    Do.SOLARIZE: dali_colour.solarize,
+    Do.POSTERIZE: dali_colour.posterize,
+    Do.GRAYSCALE: dali_colour.grayscale,
+    Do.INVERT: dali_colour.invert,
+    Do.AUTOCONTRAST: dali_colour.autocontrast,
+    Do.EQUALIZE: dali_colour.equalize,
+}
+"""What each primitive becomes that a sample goes through, or not, as its record says."""
+
+_SPACE = (Do.AFFINE, Do.BRIGHTNESS, Do.CONTRAST, Do.SATURATION, Do.SHARPNESS, Do.SOLARIZE, Do.POSTERIZE)
+
+
+def _choices(op: ops.Op) -> tuple[Do, ...]:
+    """Return the primitives that a step of an op may be; none where its lowering takes every sample."""
+    match op:
+        case ops.ColorJitter():
+            return tuple(Do[name.upper()] for name, _ in op.active)
+        case ops.AutoAugment():
+            return (*_SPACE, Do.AUTOCONTRAST, Do.EQUALIZE, Do.INVERT)
+        case ops.Policy():
+            return (*_SPACE, Do.AUTOCONTRAST, Do.EQUALIZE)
+    return _CHANCES.get(type(op), ())
+
+
+_CHANCES: dict[type[ops.Op], tuple[Do, ...]] = {
+    ops.Grayscale: (Do.GRAYSCALE,),
+    ops.RandomGrayscale: (Do.GRAYSCALE,),
+    ops.RandomInvert: (Do.INVERT,),
+    ops.RandomSolarize: (Do.SOLARIZE,),
+    ops.RandomPosterize: (Do.POSTERIZE,),
+    ops.RandomAutocontrast: (Do.AUTOCONTRAST,),
+    ops.RandomEqualize: (Do.EQUALIZE,),
+    ops.RandomAdjustSharpness: (Do.SHARPNESS,),
+}
+
+
+def _routed(images: DataNode, step: Step, chosen: DataNode, lowering: Lowering) -> DataNode:
+    """Take the chosen samples through a lowering and the others past it."""
+    through, around = fn._conditional.split(images, predicate=chosen, _if_stmt=True)
+    records, _ = fn._conditional.split(step.records, predicate=chosen, _if_stmt=True)
+    return fn._conditional.merge(
+        lowering(through, replace(step, records=records, chosen=chosen)), around, predicate=chosen
+    )
+
+
+def _chosen(images: DataNode, step: Step) -> DataNode:
+    """Take each sample through the primitive that its record names, and past the others."""
+    for do in _choices(step.op):
+        images = _routed(images, step, step.number(DO, types.INT32) == int(do), PRIMITIVES[do])
+    return images
+
 
 LOWERINGS: dict[type[ops.Op], tuple[Lowering, str]] = {
     ops.RandomResizedCrop: (_resized_crop, "slice + resize"),
@@ -123,9 +203,24 @@ LOWERINGS: dict[type[ops.Op], tuple[Lowering, str]] = {
     ops.RandomRotation: (_affine, "warp_affine"),
     ops.RandomAffine: (_affine, "warp_affine"),
     ops.RandomErasing: (_erase, "erase"),
+    ops.Pad: (_crop, "slice"),
+    ops.GaussianBlur: (_blur, "gaussian_blur"),
+    ops.ColorJitter: (_chosen, "arithmetic"),
+    **dict.fromkeys(_CHANCES, (_chosen, "arithmetic")),
+    ops.RandomAutocontrast: (_chosen, "reductions, arithmetic"),
+    ops.RandomEqualize: (_chosen, "reductions, arithmetic"),
+    ops.RandomAdjustSharpness: (_chosen, "filter, arithmetic"),
+    **dict.fromkeys(
+        (ops.RandAugment, ops.TrivialAugmentWide, ops.AutoAugment),
+        (_chosen, "warp_affine, filter, reductions, arithmetic"),
+    ),
 }
 """What each pixel op becomes, and how `dalipipe show` calls it. The ops of the range end in one
 crop_mirror_normalize."""
+
+
+def _name(op: ops.Op) -> str:
+    return LOWERINGS[type(op)][1] if type(op) in LOWERINGS else "refused"
 
 
 def describe(recipe: Recipe) -> list[str]:
@@ -135,13 +230,11 @@ def describe(recipe: Recipe) -> list[str]:
         if recipe.stages[position] == "range":
             names.append("crop_mirror_normalize")
         elif isinstance(op, ops.Container):
-            names.append(
-                f"split, {', '.join(dict.fromkeys(LOWERINGS[type(leaf)][1] for leaf in ops.leaves(op)))}, merge"
-            )
+            names.append(f"split, {', '.join(dict.fromkeys(_name(leaf) for leaf in ops.leaves(op)))}, merge")
         elif position == 0 and isinstance(op, ops.RandomResizedCrop):
             names.append("decoders.image_slice + resize")
         else:
-            names.append(LOWERINGS[type(op)][1])
+            names.append(_name(op))
     return names
 
 
@@ -154,7 +247,9 @@ def require_supported(recipe: Recipe, backend: str) -> None:
     for op in [leaf for outer in recipe.ops for leaf in ops.leaves(outer)]:
         if op.stage == "pixels" and type(op) not in LOWERINGS:
             known = ", ".join(model.__name__ for model in LOWERINGS)
-            raise BackendError(f'{backend}: no lowering for {op.op}. It has: {known}. Use backend "torchvision".')
+            raise BackendError(
+                f'{backend}: no lowering for {op.op}. It has: {known}. Use backend "dali-cpu" or "torchvision".'
+            )
 
 
 def resolve_node(program: Program, uniforms: DataNode, shape: DataNode) -> tuple[DataNode, DataNode]:
@@ -200,10 +295,9 @@ def _take(images: DataNode, step: Step) -> DataNode:
     lowering = LOWERINGS[type(step.op)][0]
     if not step.program.gated(step.row):
         return lowering(images, step)
-    chosen = step.number(DO, types.BOOL)
-    through, around = fn._conditional.split(images, predicate=chosen, _if_stmt=True)
-    records, _ = fn._conditional.split(step.records, predicate=chosen, _if_stmt=True)
-    return fn._conditional.merge(lowering(through, replace(step, records=records)), around, predicate=chosen)
+    if _choices(step.op):
+        return lowering(images, step)  # which tells apart where nothing is done as well
+    return _routed(images, step, step.number(DO, types.BOOL), lowering)
 
 
 def lower(job: Job, encoded: DataNode, records: DataNode, kind: str, device: Device) -> DataNode:

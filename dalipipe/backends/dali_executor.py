@@ -18,7 +18,7 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator
 from dalipipe import plan
 from dalipipe.backends.base import Job, Result, checked
 from dalipipe.backends.dali import OUTPUTS, Device, Feed
-from dalipipe.geometry import STATUS_REASONS, Status
+from dalipipe.records import STATUS_REASONS, Status
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source
 from dalipipe.sources.base import Item

@@ -41,8 +41,9 @@ from dalipipe.backends.compiled import (
 )
 from dalipipe.backends.dali import Device, Feed, bytes_constant, decode, encode, load
 from dalipipe.backends.kernels import OUT_HEIGHT, OUT_WIDTH, run_steps
-from dalipipe.geometry import OUT_H, OUT_W, RECORD, regions
 from dalipipe.recipe import Recipe
+from dalipipe.records import OUT_H, OUT_W, RECORD
+from dalipipe.regions import regions
 from dalipipe.sources.base import Item
 
 _log = logging.getLogger("dalipipe")
@@ -156,6 +157,11 @@ _KERNELS: dict[type[ops.Op], str] = {
     ops.RandomRotation: "affine kernel",
     ops.RandomAffine: "affine kernel",
     ops.RandomErasing: "erase kernel",
+    ops.Pad: "copy kernel",
+    ops.RandomPerspective: "perspective kernel",
+    ops.GaussianBlur: "blur kernel",
+    **{op: "colour kernel" for op in ops.OPS.values() if issubclass(op, ops.ColourOp)},
+    **{op: "affine or colour kernel" for op in ops.OPS.values() if issubclass(op, ops.Policy)},
 }
 """What does each pixel op, as `dalipipe show` calls it: a view is a change of coordinates and costs nothing."""
 

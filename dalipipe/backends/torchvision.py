@@ -17,8 +17,8 @@ from torchvision.transforms.v2 import functional
 
 from dalipipe import plan
 from dalipipe.backends.base import Job, Result, checked
-from dalipipe.geometry import ARGS, BILINEAR, DO, OUT_H, OUT_W, STATUS_REASONS, Do, Status
 from dalipipe.recipe import Levels
+from dalipipe.records import ARGS, BILINEAR, DO, OUT_H, OUT_W, STATUS_REASONS, Do, Status
 from dalipipe.sampling import Batch
 from dalipipe.sources.base import Item
 
@@ -71,7 +71,7 @@ def _affine(image: torch.Tensor, record: Record) -> torch.Tensor:
         translate=[int(shift_x), int(shift_y)],
         scale=scale,
         shear=[shear_x, shear_y],
-        interpolation=InterpolationMode.BILINEAR if method == BILINEAR else InterpolationMode.NEAREST,
+        interpolation=_method(method),
         fill=fill,
         center=[center_x, center_y],
     )
@@ -83,12 +83,54 @@ def _erase(image: torch.Tensor, record: Record) -> torch.Tensor:
     return tv.erase(image, top, left, height, width, value)
 
 
+def _perspective(image: torch.Tensor, record: Record) -> torch.Tensor:
+    coefficients, method, fill = record[ARGS : ARGS + 8], record[ARGS + 8], record[ARGS + 9 : ARGS + 12]
+    return tv.perspective(
+        image,
+        startpoints=None,
+        endpoints=None,
+        interpolation=_method(method),
+        fill=fill.tolist(),
+        coefficients=coefficients.tolist(),
+    )
+
+
+def _blur(image: torch.Tensor, record: Record) -> torch.Tensor:
+    across, down, sigma = record[ARGS : ARGS + 3].tolist()
+    return tv.gaussian_blur(image, [int(across), int(down)], [sigma, sigma])
+
+
+def _method(number: float) -> InterpolationMode:
+    return InterpolationMode.BILINEAR if number == BILINEAR else InterpolationMode.NEAREST
+
+
+def _plain(function: Callable[..., Any]) -> Callable[[torch.Tensor, Record], torch.Tensor]:
+    return lambda image, record: function(image)
+
+
+def _with(function: Callable[..., Any], kind: Callable[[float], float] = float) -> Callable[..., torch.Tensor]:
+    return lambda image, record: function(image, kind(record[ARGS]))
+
+
 PRIMITIVES: dict[Do, Callable[[torch.Tensor, Record], torch.Tensor]] = {
     Do.CROP_RESIZE: _crop_resize,
     Do.CROP_PAD: _crop_pad,
     Do.FLIP: _flip,
     Do.AFFINE: _affine,
     Do.ERASE: _erase,
+    Do.PERSPECTIVE: _perspective,
+    Do.BRIGHTNESS: _with(tv.adjust_brightness),
+    Do.CONTRAST: _with(tv.adjust_contrast),
+    Do.SATURATION: _with(tv.adjust_saturation),
+    Do.HUE: _with(tv.adjust_hue),
+    Do.SHARPNESS: _with(tv.adjust_sharpness),
+    Do.SOLARIZE: _with(tv.solarize),
+    Do.POSTERIZE: _with(tv.posterize, int),
+    Do.GRAYSCALE: _plain(lambda image: tv.rgb_to_grayscale(image, num_output_channels=3)),
+    Do.INVERT: _plain(tv.invert),
+    Do.AUTOCONTRAST: _plain(tv.autocontrast),
+    Do.EQUALIZE: _plain(tv.equalize),
+    Do.BLUR: _blur,
 }
 
 

@@ -16,8 +16,8 @@ from dalipipe import ops, plan
 from dalipipe.backends import Job, dali
 from dalipipe.benchmark.meter import Batch
 from dalipipe.benchmark.work import Work
-from dalipipe.geometry import ARGS
 from dalipipe.recipe import Recipe
+from dalipipe.records import ARGS
 from dalipipe.sampling import Batch as Sampled
 from dalipipe.sampling import batched
 from dalipipe.sources import FolderSource, SubsetSource

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from dalipipe.ops.base import ImageSpec, Op
+from dalipipe.ops.colour import (
+    ColorJitter,
+    ColourOp,
+    GaussianBlur,
+    Grayscale,
+    RandomAdjustSharpness,
+    RandomAutocontrast,
+    RandomEqualize,
+    RandomGrayscale,
+    RandomInvert,
+    RandomPosterize,
+    RandomSolarize,
+)
 from dalipipe.ops.containers import Container, RandomApply, RandomChoice, leaves
 from dalipipe.ops.erasing import RandomErasing
 from dalipipe.ops.geometric import (
     CenterCrop,
+    Pad,
     RandomAffine,
     RandomCrop,
     RandomHorizontalFlip,
+    RandomPerspective,
     RandomResizedCrop,
     RandomRotation,
     RandomVerticalFlip,
     Resize,
 )
+from dalipipe.ops.policies import AutoAugment, Policy, RandAugment, TrivialAugmentWide
 from dalipipe.ops.ranges import Normalize, ToDtype
 
 OPS: dict[str, type[Op]] = {
@@ -24,13 +40,28 @@ OPS: dict[str, type[Op]] = {
         Resize,
         CenterCrop,
         RandomCrop,
+        Pad,
         RandomHorizontalFlip,
         RandomVerticalFlip,
         RandomRotation,
         RandomAffine,
+        RandomPerspective,
+        ColorJitter,
+        Grayscale,
+        RandomGrayscale,
+        RandomInvert,
+        RandomSolarize,
+        RandomPosterize,
+        RandomAutocontrast,
+        RandomEqualize,
+        RandomAdjustSharpness,
+        GaussianBlur,
         RandomErasing,
         RandomApply,
         RandomChoice,
+        RandAugment,
+        TrivialAugmentWide,
+        AutoAugment,
         ToDtype,
         Normalize,
     )
@@ -38,21 +69,38 @@ OPS: dict[str, type[Op]] = {
 
 __all__ = [
     "OPS",
+    "AutoAugment",
     "CenterCrop",
+    "ColorJitter",
+    "ColourOp",
     "Container",
+    "GaussianBlur",
+    "Grayscale",
     "ImageSpec",
     "Normalize",
     "Op",
+    "Pad",
+    "Policy",
+    "RandAugment",
+    "RandomAdjustSharpness",
     "RandomAffine",
     "RandomApply",
+    "RandomAutocontrast",
     "RandomChoice",
     "RandomCrop",
+    "RandomEqualize",
     "RandomErasing",
+    "RandomGrayscale",
     "RandomHorizontalFlip",
+    "RandomInvert",
+    "RandomPerspective",
+    "RandomPosterize",
     "RandomResizedCrop",
     "RandomRotation",
+    "RandomSolarize",
     "RandomVerticalFlip",
     "Resize",
     "ToDtype",
+    "TrivialAugmentWide",
     "leaves",
 ]

@@ -71,6 +71,11 @@ class Op(BaseModel):
         return 0
 
     @property
+    def steps(self) -> int:
+        """How many primitives are done one after the other for one sample."""
+        return 1
+
+    @property
     def is_random(self) -> bool:
         """Whether the op draws random numbers."""
         return self.uniforms > 0

@@ -312,3 +312,50 @@ class RandomAffine(Op):
     def uniforms(self) -> int:
         """Angle, shift in x and y, scale, shear in x and y."""
         return 6
+
+
+class Pad(Op):
+    """Put a border of one colour around the image.
+
+    Args:
+        padding: Width of the border in px: one number, (left and right, top and bottom), or (left, top, right, bottom).
+        fill: Level 0 to 255 of the border, or one for each channel.
+
+    Shapes: (H, W, 3) uint8 -> (H + top + bottom, W + left + right, 3) uint8.
+    Source: torchvision.transforms.v2.Pad with padding_mode="constant".
+    """
+
+    op: Literal["Pad"] = "Pad"
+    padding: Annotated[tuple[Margin, Margin, Margin, Margin], BeforeValidator(_padding)]
+    fill: Fill = (0.0, 0.0, 0.0)
+
+    def check(self, spec: ImageSpec) -> ImageSpec:
+        """Return the size with the border."""
+        left, top, right, bottom = self.padding
+        height = None if spec.height is None else spec.height + top + bottom
+        return spec.resized(height, None if spec.width is None else spec.width + left + right)
+
+
+class RandomPerspective(Op):
+    """Move the four corners inwards by random distances, as if the image were seen from aside.
+
+    Args:
+        distortion_scale: 0 to 1: how far, as a fraction of half the image.
+        p: Probability.
+        interpolation: "bilinear" or "nearest".
+        fill: Level 0 to 255 outside the image, or one for each channel.
+
+    Shapes: (H, W, 3) uint8 -> (H, W, 3) uint8.
+    Source: torchvision.transforms.v2.RandomPerspective.
+    """
+
+    op: Literal["RandomPerspective"] = "RandomPerspective"
+    distortion_scale: float = Field(default=0.5, ge=0.0, le=1.0)
+    p: Probability = 0.5
+    interpolation: Interpolation = "bilinear"
+    fill: Fill = (0.0, 0.0, 0.0)
+
+    @property
+    def uniforms(self) -> int:
+        """Act or not, and two coordinates for each corner."""
+        return 9

@@ -47,11 +47,22 @@ BORDER = Tolerance(65, 0.4, 0.02, "torchvision multiplies by the mask m of the b
 GPU = Tolerance(24, 0.6, 0.7, "nvJPEG's inverse transform and upsampling are its own; then as on the CPU")
 GPU_EDGES = Tolerance(255, 1.0, 0.7, "nvJPEG, and the border as DALI has it on the CPU")
 
+COLOUR = Tolerance(
+    3, 0.02, 0.01, "DALI rounds each product; a level is cut the other way, and a later factor stretches that"
+)
+SUM = Tolerance(1, 0.001, 0.001, "the same sum in another order")
+TIES = Tolerance(255, 0.7, 0.02, "corners on whole px put many coordinates midway; torchvision's are float32")
+
 TOLERANCES = {
     "copy": {"dali-gpu": GPU, "dali-cpu": EXACT, "dali-cpu-stock": EXACT},
     "resize": {"dali-gpu": GPU, "dali-cpu": SMOOTH, "dali-cpu-stock": STOCK_SMOOTH},
     "nearest": {"dali-gpu": GPU_EDGES, "dali-cpu": NEAREST, "dali-cpu-stock": NEAREST},
     "bilinear": {"dali-gpu": GPU, "dali-cpu": BILINEAR, "dali-cpu-stock": INSIDE},
+    "colour": {"dali-gpu": GPU_EDGES, "dali-cpu": EXACT, "dali-cpu-stock": COLOUR},
+    "blur": {"dali-gpu": GPU, "dali-cpu": SUM, "dali-cpu-stock": SUM},
+    "perspective": {"dali-gpu": GPU_EDGES, "dali-cpu": BILINEAR, "dali-cpu-stock": INSIDE},
+    "perspective, nearest": {"dali-gpu": GPU_EDGES, "dali-cpu": TIES, "dali-cpu-stock": TIES},
+    "policy": {"dali-gpu": GPU_EDGES, "dali-cpu": TIES, "dali-cpu-stock": TIES},
     "border": {"dali-gpu": GPU_EDGES, "dali-cpu": BILINEAR, "dali-cpu-stock": BORDER},
 }
 """By what an op does to pixels, and backend; "border" is the whole of a bilinear map, "bilinear" what lies inside the
@@ -64,6 +75,14 @@ def kind_of(op: ops.Op) -> str:
         return next(kind for kind in ("border", "nearest", "resize", "copy") if kind in kinds)
     if isinstance(op, ops.RandomResizedCrop | ops.Resize):
         return "resize"
+    if isinstance(op, ops.ColourOp):
+        return "colour"
+    if isinstance(op, ops.GaussianBlur):
+        return "blur"
+    if isinstance(op, ops.RandomPerspective):
+        return "perspective" if op.interpolation == "bilinear" else "perspective, nearest"
+    if isinstance(op, ops.Policy):
+        return "policy" if op.interpolation == "nearest" else "bilinear"
     return op.interpolation if isinstance(op, ops.RandomRotation | ops.RandomAffine) else "copy"
 
 
@@ -102,7 +121,11 @@ def test_every_backend_has_its_tolerances():
 def test_every_op_is_the_references(images, images_of, backend, name, arguments):
     op = build_op({"op": name, **arguments}, "test")
     recipe = (op,) if op.check(ops.ImageSpec()).height else (op, FRAME)
+    if isinstance(op, ops.RandomPerspective) and backend in ("dali-gpu", "dali-cpu-stock"):
+        pytest.skip("refused by name: DALI's warp_perspective is another map")
     items = list(images.values())
+    if isinstance(op, ops.GaussianBlur):
+        items = [item for item in items if min(size_of(item)) > max(op.kernel_size) // 2]
     found = images_of(items, recipe, backend, repeats=2)
     expected = images_of(items, recipe, "torchvision", repeats=2)
     kind = kind_of(op)

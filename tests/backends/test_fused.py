@@ -6,11 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dalipipe import geometry, ops
+from dalipipe import geometry, ops, regions
+from dalipipe import records as rec
 from dalipipe.backends import torchvision as reference
 from dalipipe.backends.kernels import run_steps
 from dalipipe.recipe import Recipe
 
+GUARD = 1024
 LAST = [ops.CenterCrop(size=(7, 9)), ops.Resize(size=(8, 5)), ops.RandomResizedCrop(size=(11, 6))]
 STEPS = [
     ops.RandomHorizontalFlip(p=1),
@@ -39,18 +41,20 @@ def draw(chain: tuple[ops.Op, ...], height: int, width: int, seed: int):
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     program = geometry.program(Recipe.model_construct(name="chain", ops=chain))
     records, status = program.resolve(rng.random(sum(program.counts)), height, width)
-    assert status is geometry.Status.OK
-    return image, records, (int(records[-1, geometry.OUT_H]), int(records[-1, geometry.OUT_W]))
+    assert status is rec.Status.OK
+    return image, records, (int(records[-1, rec.OUT_H]), int(records[-1, rec.OUT_W]))
 
 
 def run(image: np.ndarray, corner: tuple[int, int], records: np.ndarray, size: tuple[int, int], last: bool = False):
     """Return what the kernels make of (part of) an image: (h, w, 3) whole levels."""
     height, width = size
-    out = np.full(3 * height * width, -1, np.float32)
+    guarded = np.full(3 * height * width + 2 * GUARD, -1, np.float32)
+    out = guarded[GUARD:-GUARD]
     finish = np.array([1, 1, 1, 0, 0, 0], np.float32)
     strides = (1, 3 * width, 3) if last else (height * width, width, 1)
     plan = (*strides, height, width, 0, 0)
     run_steps(np.ascontiguousarray(image).reshape(-1), *image.shape[:2], corner, records, finish, out, plan)
+    assert (guarded[:GUARD] == -1).all() and (guarded[-GUARD:] == -1).all(), "written outside the output"
     return out.reshape(height, width, 3) if last else out.reshape(3, height, width).transpose(1, 2, 0)
 
 
@@ -59,7 +63,7 @@ def run(image: np.ndarray, corner: tuple[int, int], records: np.ndarray, size: t
 def test_a_window_gives_the_pixels_of_the_whole(chain, height, width, seed):
     image, records, size = draw(chain, height, width, seed)
     needed = np.empty((len(records) + 1, 4), np.int64)
-    geometry.regions(records, *size, needed)
+    regions.regions(records, *size, needed)
     top, left, rows, columns = needed[0]
     assert 0 <= top < top + rows <= height and 0 <= left < left + columns <= width
     window = image[top : top + rows, left : left + columns]
@@ -74,7 +78,7 @@ def test_kernels_follow_the_reference(chain, height, width, seed):
     made = 0
     for record in records:
         wanted = reference.apply(wanted, record)
-        made += record[geometry.DO] in (geometry.Do.CROP_RESIZE, geometry.Do.AFFINE)
+        made += record[rec.DO] in (rec.Do.CROP_RESIZE, rec.Do.AFFINE)
     got = run(image, (0, 0), records, size)
     difference = np.abs(got - wanted.permute(1, 2, 0).numpy())
     # Each interpolation may round one level away; a later one passes that on, at most, undiminished.
@@ -99,6 +103,12 @@ def test_nearest_rotation_takes_pixels_as_they_are(degrees):
     wanted = reference.apply(torch.from_numpy(image).permute(2, 0, 1), records[0]).permute(1, 2, 0).numpy()
     # Exactly between two pixels float32 and float64 may choose differently; everywhere else they agree.
     assert (run(image, (0, 0), records, size) != wanted).any(axis=2).mean() < 0.02
+
+
+def test_a_resize_to_the_same_size_writes_nothing_outside():
+    chain = (ops.Resize(size=(9, 10)), ops.Resize(size=(9, 10)), ops.CenterCrop(size=(7, 9)))
+    image, records, size = draw(chain, 5, 6, 0)
+    np.testing.assert_array_equal(run(image, (0, 0), records, size), run(image, (0, 0), records[[0, 2]], size))
 
 
 def test_one_level_off_would_be_noticed():

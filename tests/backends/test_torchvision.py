@@ -12,19 +12,34 @@ from torchvision.transforms import InterpolationMode, v2
 
 from dalipipe import ops, plan
 from dalipipe.backends.torchvision import PRIMITIVES, apply, decode, finish
-from dalipipe.geometry import ARGS, DO, Do, program
+from dalipipe.geometry import program
 from dalipipe.ops import OPS
 from dalipipe.recipe import Recipe, build_op
+from dalipipe.records import ARGS, DO, Do, Status
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
 LEAVES = [name for name, model in OPS.items() if model.stage == "pixels" and not issubclass(model, ops.Container)]
+LEAVES = [name for name in LEAVES if not issubclass(OPS[name], ops.Policy)]
 PIXEL_CASES = [(name, row) for name in LEAVES for row in ROWS[name]]
+POLICIES = [name for name, model in OPS.items() if issubclass(model, ops.Policy)]
+JITTERS = [Do.BRIGHTNESS, Do.CONTRAST, Do.SATURATION, Do.HUE]
 
 
-def params_of(op, record):
-    """What make_params of torchvision's transform would have returned for this record."""
+def params_of(op, records):
+    """What make_params of torchvision's transform would have returned for these records."""
+    record = records[0]
     numbers = record[ARGS:].tolist()
     match op:
+        case ops.ColorJitter():
+            done = [JITTERS.index(Do(int(step[DO]))) for step in records]
+            factors = {place: float(step[ARGS]) for place, step in zip(done, records, strict=True)}
+            names = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_factor")
+            rest = [place for place in range(4) if place not in done]
+            return {"fn_idx": torch.tensor(done + rest)} | {n: factors.get(at) for at, n in enumerate(names)}
+        case ops.GaussianBlur():
+            return {"sigma": [numbers[2], numbers[2]]}
+        case ops.RandomPerspective():
+            return {"coefficients": numbers[:8]}
         case ops.RandomResizedCrop():
             return dict(zip(("top", "left", "height", "width"), map(int, numbers[:4]), strict=True))
         case ops.RandomRotation():
@@ -38,8 +53,9 @@ def params_of(op, record):
     return {}
 
 
-def torchvisions(op, record, height, width):
-    """torchvision's own transform for an op, deciding what the record says."""
+def torchvisions(op, records, height, width):
+    """torchvision's own transform for an op, deciding what the records say."""
+    record = records[0]
     arguments = {name: getattr(op, name) for name in type(op).model_fields if name != "op"}
     arguments = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
     if "interpolation" in arguments:
@@ -53,7 +69,7 @@ def torchvisions(op, record, height, width):
         top, left = record[ARGS] + params["padding"][1], record[ARGS + 1] + params["padding"][0]
         params |= {"top": int(top), "left": int(left), "needs_crop": True, "needs_vert_crop": True}
         transform.make_params = lambda _: params
-    elif params := params_of(op, record):
+    elif params := params_of(op, records):
         transform.make_params = lambda _: params
     return transform
 
@@ -66,10 +82,63 @@ def test_every_op_is_torchvisions(images, name, arguments, kind):
     height, width = image.shape[-2:]
     steps = program(Recipe(name="test", ops=(op,)))
     for uniforms in plan.uniforms(steps.counts, 1, 0, np.arange(4)):
-        (record,), status = steps.resolve(uniforms, height, width)
+        records, status = steps.resolve(uniforms, height, width)
+        if status is Status.BLUR_EXCEEDS_IMAGE:
+            with pytest.raises(ValueError, match="Padding size"):
+                v2.GaussianBlur(list(op.kernel_size))(image)
+            continue
         assert status == 0
-        expected = torchvisions(op, record, height, width)(image)
-        torch.testing.assert_close(apply(image, record), expected, rtol=0, atol=0)
+        found = image
+        for record in records:
+            found = apply(found, record)
+        torch.testing.assert_close(found, torchvisions(op, records, height, width)(image), rtol=0, atol=0)
+
+
+def replayed(op, uniforms, image, monkeypatch):
+    """torchvision's own policy, drawing our uniforms."""
+    options = {"interpolation": InterpolationMode(op.interpolation), "fill": list(op.fill)}
+    if isinstance(op, ops.AutoAugment):
+        transform = v2.AutoAugment(**options)
+        pair = transform._policies[int(uniforms[0] * len(transform._policies))]
+        for step, (name, p, at) in enumerate(pair):
+            transform._policies = [[(name, 1.0 if uniforms[1 + 2 * step] < p else -1.0, at)]]
+            monkeypatch.setattr(torch, "rand", lambda _, u=uniforms[2 + 2 * step]: torch.tensor(u))
+            image = transform(image)
+        return image
+    draws = uniforms.reshape(-1, 3)
+    if isinstance(op, ops.RandAugment):
+        transform = v2.RandAugment(op.num_ops, op.magnitude, op.num_magnitude_bins, **options)
+        drawn = []
+
+        def randint(high, _):
+            drawn.append(draws[len(drawn)])
+            return torch.tensor(int(drawn[-1][0] * high))
+
+        monkeypatch.setattr(torch, "randint", randint)
+        monkeypatch.setattr(torch, "rand", lambda _: torch.tensor(drawn[-1][2]))
+        return transform(image)
+    transform = v2.TrivialAugmentWide(op.num_magnitude_bins, **options)
+    integers = iter(draws[0, :2].tolist())
+    monkeypatch.setattr(torch, "randint", lambda high, _: torch.tensor(int(next(integers) * high)))
+    monkeypatch.setattr(torch, "rand", lambda _: torch.tensor(draws[0, 2]))
+    return transform(image)
+
+
+@pytest.mark.parametrize(("name", "arguments"), [(name, row) for name in POLICIES for row in ROWS[name]])
+@pytest.mark.parametrize("kind", ["odd", "small"])
+def test_every_policy_is_torchvisions(images, name, arguments, kind, monkeypatch):
+    op = build_op({"op": name, **arguments}, "test")
+    image = decode(images[kind])
+    steps = program(Recipe(name="test", ops=(op,)))
+    for uniforms in plan.uniforms(steps.counts, 1, 0, np.arange(60)):
+        records, status = steps.resolve(uniforms, *image.shape[-2:])
+        assert status == 0
+        found = image
+        for record in records:
+            found = apply(found, record)
+        with monkeypatch.context() as patch:
+            expected = replayed(op, uniforms, image, patch)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 def test_every_primitive_can_be_done():

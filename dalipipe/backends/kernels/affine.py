@@ -21,7 +21,7 @@ from dalipipe.backends.kernels.views import (
     view_of,
 )
 from dalipipe.backends.simd import fma4, load4, load4_bytes, round4, splat4, store4, zero4
-from dalipipe.geometry import ARGS, BILINEAR, IN_H, IN_W
+from dalipipe.records import ARGS, BILINEAR, IN_H, IN_W
 
 
 @njit(cache=True)
@@ -176,5 +176,72 @@ def affine(record, view, pixels, region, final, finish, out, plan):
         else:
             _place_nearest(m[:3], m[3:], first_x, y_out, bounds, size, stride, at, weights[4])
             _take_nearest(row, mirror, memory, at, weights[4], fill)
+        emit(row, y, scratch, finish, out, plan)
+    return made, scratch
+
+
+@njit(cache=True)
+def _perspective_in_memory(record, view):
+    """Return the three rows of the map, (9,), and the region's (top, left), for the view as it lies in memory."""
+    m = np.ones(9)
+    m[:8] = record[ARGS : ARGS + 8]
+    top, left = view[TOP], view[LEFT]
+    if view[MIRROR_X]:
+        m[:3] = record[IN_W] * m[6:] - m[:3]
+        left = int(record[IN_W]) - left - view[WIDTH]
+    if view[MIRROR_Y]:
+        m[3:6] = record[IN_H] * m[6:] - m[3:6]
+        top = int(record[IN_H]) - top - view[HEIGHT]
+    return m, top, left
+
+
+@njit(cache=True)
+def _place_perspective(m, first_x, y_out, bounds, size, stride, nearest, at, right, down, weights):
+    """Write where each pixel of a row takes its taps, and their weights, as `_place_bilinear` and `_place_nearest`."""
+    top, left, bottom, right_edge = bounds
+    height, width = size
+    for i in range(len(at)):
+        x_out = np.float64(first_x + i) + 0.5
+        depth = m[6] * x_out + m[7] * y_out + m[8]
+        # What lies far outside shows the fill, wherever exactly it is.
+        x = min(max((m[0] * x_out + m[1] * y_out + m[2]) / depth - 0.5, -9.0), width + 9.0)
+        y = min(max((m[3] * x_out + m[4] * y_out + m[5]) / depth - 0.5, -9.0), height + 9.0)
+        floor_x, floor_y = (np.rint(x), np.rint(y)) if nearest else (np.floor(x), np.floor(y))
+        x0, y0 = np.int32(floor_x), np.int32(floor_y)
+        share_x = np.float32(0.0) if nearest else np.float32(x - floor_x)
+        share_y = np.float32(0.0) if nearest else np.float32(y - floor_y)
+        one, nought = np.float32(1.0), np.float32(0.0)
+        a0 = one - share_x if (x0 >= 0) & (x0 < width) else nought
+        a1 = share_x if (x0 >= -1) & (x0 < width - 1) else nought
+        b0 = one - share_y if (y0 >= 0) & (y0 < height) else nought
+        b1 = share_y if (y0 >= -1) & (y0 < height - 1) else nought
+        weights[0, i], weights[1, i], weights[2, i], weights[3, i] = a0 * b0, a1 * b0, a0 * b1, a1 * b1
+        weights[4, i] = (a0 + a1) * (b0 + b1)
+        left0, left1 = min(max(x0, left), right_edge), min(max(x0 + 1, left), right_edge)
+        top0, top1 = min(max(y0, top), bottom), min(max(y0 + 1, top), bottom)
+        at[i] = (top0 - top) * stride + 4 * (left0 - left)
+        right[i], down[i] = 4 * (left1 - left0), (top1 - top0) * stride
+
+
+@njit(cache=True)
+def perspective(record, view, pixels, region, final, finish, out, plan):
+    """Map the region of a PERSPECTIVE record; return its view and pixels, never mirrored."""
+    view, pixels = _loadable(view, pixels)
+    m, top, left = _perspective_in_memory(record, view)
+    bounds = (np.int32(top), np.int32(left), np.int32(top + view[HEIGHT] - 1), np.int32(left + view[WIDTH] - 1))
+    size = (np.int32(record[IN_H]), np.int32(record[IN_W]))
+    first_y, first_x, rows, columns = region
+    made = view_of(region, np.int64(0), np.int64(0))
+    row, scratch, mirror, plan = canvas(region, final, made, plan)
+    levels = np.zeros(SLACK, np.float32)
+    levels[0], levels[1], levels[2] = record[ARGS + 9], record[ARGS + 10], record[ARGS + 11]
+    fill = load4(levels, 0)
+    at, right, down = np.empty(columns, np.int32), np.empty(columns, np.int32), np.empty(columns, np.int32)
+    weights = np.empty((5, columns), np.float32)
+    stride, memory = np.int32(view[ROW]), pixels[view[BASE] :]
+    nearest = record[ARGS + 8] != BILINEAR
+    for y in range(rows):
+        _place_perspective(m, first_x, first_y + y + 0.5, bounds, size, stride, nearest, at, right, down, weights)
+        _take_bilinear(row, mirror, memory, at, right, down, weights, fill)
         emit(row, y, scratch, finish, out, plan)
     return made, scratch

@@ -23,7 +23,7 @@ from dalipipe.backends.kernels.views import (
     WIDTH,
     view_of,
 )
-from dalipipe.geometry import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do
+from dalipipe.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do
 
 _ERASE, _FLIP, _NOTHING = Do.ERASE.value, Do.FLIP.value, Do.NOTHING.value
 

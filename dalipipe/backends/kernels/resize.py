@@ -23,7 +23,8 @@ from dalipipe.backends.kernels.views import (
     view_of,
 )
 from dalipipe.backends.simd import fma4, load4, repeat4, round4, store4, zero4
-from dalipipe.geometry import ARGS, OUT_H, OUT_W, axis_support
+from dalipipe.records import ARGS, OUT_H, OUT_W
+from dalipipe.regions import axis_support
 
 
 @njit(cache=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from dalipipe.backends.kernels.affine import affine
+from dalipipe.backends.kernels.affine import affine, perspective
+from dalipipe.backends.kernels.blur import blur
+from dalipipe.backends.kernels.colour import colour
 from dalipipe.backends.kernels.erase import erase, erase_output
 from dalipipe.backends.kernels.resize import resize
 from dalipipe.backends.kernels.views import (
@@ -24,10 +26,11 @@ from dalipipe.backends.kernels.views import (
     emit,
     view_of,
 )
-from dalipipe.geometry import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do, regions
+from dalipipe.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do
+from dalipipe.regions import regions
 
 _CROP_RESIZE, _CROP_PAD, _FLIP, _AFFINE = Do.CROP_RESIZE.value, Do.CROP_PAD.value, Do.FLIP.value, Do.AFFINE.value
-_ERASE = Do.ERASE.value
+_ERASE, _PERSPECTIVE, _BLUR = Do.ERASE.value, Do.PERSPECTIVE.value, Do.BLUR.value
 
 
 @njit(cache=True)
@@ -69,7 +72,7 @@ def _renames(record):
         return top >= 0 and left >= 0 and top + record[OUT_H] <= record[IN_H] and left + record[OUT_W] <= record[IN_W]
     if do == _CROP_RESIZE:
         return record[ARGS + 2] == record[OUT_H] and record[ARGS + 3] == record[OUT_W]
-    return do != _AFFINE and do != _ERASE
+    return do == 0 or do == _FLIP
 
 
 @njit(cache=True)
@@ -134,8 +137,14 @@ def run_steps(pixels, height, width, corner, records, finish, out, plan):
             view, pixels = resize(record, view, pixels, region, step == last, finish, out, plan)
         elif record[DO] == _AFFINE:
             view, pixels = affine(record, view, pixels, region, step == last, finish, out, plan)
+        elif record[DO] == _PERSPECTIVE:
+            view, pixels = perspective(record, view, pixels, region, step == last, finish, out, plan)
+        elif record[DO] == _BLUR:
+            view, pixels = blur(record, view, pixels, region, step == last, finish, out, plan)
         elif record[DO] == _ERASE:
             view, pixels = erase(record, view, pixels, region)
+        elif record[DO] > _PERSPECTIVE:
+            view, pixels = colour(record, view, pixels, region, step == last, finish, out, plan)
         else:
             view, pixels = _copy(record, view, pixels, region, step == last, finish, out, plan)
     if last < 0:
