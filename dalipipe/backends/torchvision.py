@@ -24,6 +24,9 @@ from dalipipe.sources.base import Item
 
 Record = NDArray[np.float64]
 
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises where a file can't be opened or is no image that it can read."""
+
 tv: Any = functional  # torchvision has no type annotations that mypy could read
 
 
@@ -165,7 +168,7 @@ class TorchvisionExecutor:
         item = checked(self.job.source, index)
         try:
             image = decode(item)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except UNREADABLE as error:
             return (getattr(error, "strerror", None) or str(error)).lower()
         records, status = self.job.program.resolve(uniforms, image.shape[-2], image.shape[-1])
         if status is not Status.OK:

@@ -7,18 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dalipipe.parity.tolerances import DRIFT_LEVELS, MEAN_LEVELS, WORST_LEVELS
 from dalipipe.recipe import Recipe
-
-MEAN_LEVELS = 1.0
-"""Most that all pixels may differ on average. Filters that round differently stay below 0.3 levels of 255; a picture
-shifted by one pixel is beyond it."""
-
-WORST_LEVELS = 4.0
-"""Most that the pixels of one image may differ on average: one wrong image must not drown among right ones."""
-
-DRIFT_LEVELS = 8.0
-"""Most that the mean and the spread of a channel may differ where each side takes its own random decisions, on top of
-four standard errors of what such decisions make of these images."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Every backend that runs here, against the reference and against itself."""
 
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,12 @@ from dalipipe import backends, ops
 from dalipipe.backends import BACKENDS, Job, compile_recipe, describe_step, resolve_backend
 from dalipipe.errors import BackendError, ConfigError
 from dalipipe.ops import OPS
+from dalipipe.parity.tolerances import EXACT, MEASURED, TOLERANCES, Tolerance, loosest_family
 from dalipipe.recipe import Recipe, build_op, list_recipes
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
 PIXEL_CASES = [(name, row) for name, model in OPS.items() if model.stage == "pixels" for row in ROWS[name]]
 CPU_BACKENDS = [name for name in BACKENDS if name != "dali-gpu"]
-MEASURED = [name for name in BACKENDS if name != "torchvision"]
 BACKEND_PARAMS = [pytest.param(name, marks=pytest.mark.gpu) if name == "dali-gpu" else name for name in MEASURED]
 
 # Larger than most test images, so that what lies outside them is compared as well; the crop itself is exact.
@@ -25,65 +24,9 @@ FRAME = ops.CenterCrop(size=(71, 61))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """Levels of 255 that a backend may be off the reference: the largest, the mean, and the share of levels at all."""
-
-    max_abs: float
-    mean_abs: float
-    share: float
-    because: str
-
-
-EXACT = Tolerance(0, 0, 0, "pixels are copied")
-SMOOTH = Tolerance(
-    1, 0.2, 0.2, "float32 weights, rounded once; torchvision has int16 weights and rounds after each pass"
-)
-STOCK_SMOOTH = Tolerance(20, 0.3, 0.2, "DALI's antialiasing weights differ a little; between black and white it shows")
-NEAREST = Tolerance(255, 0.02, 0.0005, "a coordinate that lies midway between two pixels may fall to either side")
-BILINEAR = Tolerance(1, 0.001, 0.001, "torchvision's coordinates and weights, summed in another order")
-INSIDE = Tolerance(2, 0.01, 0.01, "float32 coordinates, in another order of operations")
-BORDER = Tolerance(65, 0.4, 0.02, "torchvision multiplies by the mask m of the border twice: (m - m**2) * 255 <= 64")
-GPU = Tolerance(24, 0.6, 0.7, "nvJPEG's inverse transform and upsampling are its own; then as on the CPU")
-GPU_EDGES = Tolerance(255, 1.0, 0.7, "nvJPEG, and the border as DALI has it on the CPU")
-
-COLOUR = Tolerance(
-    3, 0.02, 0.01, "DALI rounds each product; a level is cut the other way, and a later factor stretches that"
-)
-SUM = Tolerance(1, 0.001, 0.001, "the same sum in another order")
-TIES = Tolerance(255, 0.7, 0.02, "corners on whole px put many coordinates midway; torchvision's are float32")
-
-TOLERANCES = {
-    "copy": {"dali-gpu": GPU, "dali-cpu": EXACT, "dali-cpu-stock": EXACT},
-    "resize": {"dali-gpu": GPU, "dali-cpu": SMOOTH, "dali-cpu-stock": STOCK_SMOOTH},
-    "nearest": {"dali-gpu": GPU_EDGES, "dali-cpu": NEAREST, "dali-cpu-stock": NEAREST},
-    "bilinear": {"dali-gpu": GPU, "dali-cpu": BILINEAR, "dali-cpu-stock": INSIDE},
-    "colour": {"dali-gpu": GPU_EDGES, "dali-cpu": EXACT, "dali-cpu-stock": COLOUR},
-    "blur": {"dali-gpu": GPU, "dali-cpu": SUM, "dali-cpu-stock": SUM},
-    "perspective": {"dali-gpu": GPU_EDGES, "dali-cpu": BILINEAR, "dali-cpu-stock": INSIDE},
-    "perspective, nearest": {"dali-gpu": GPU_EDGES, "dali-cpu": TIES, "dali-cpu-stock": TIES},
-    "policy": {"dali-gpu": GPU_EDGES, "dali-cpu": TIES, "dali-cpu-stock": TIES},
-    "border": {"dali-gpu": GPU_EDGES, "dali-cpu": BILINEAR, "dali-cpu-stock": BORDER},
-}
-"""By what an op does to pixels, and backend; "border" is the whole of a bilinear map, "bilinear" what lies inside the
-image. Those of dali-gpu are expected, not yet measured."""
-
-
 def kind_of(op: ops.Op) -> str:
-    if isinstance(op, ops.Container):
-        kinds = {"border" if kind_of(leaf) == "bilinear" else kind_of(leaf) for leaf in ops.leaves(op)}
-        return next(kind for kind in ("border", "nearest", "resize", "copy") if kind in kinds)
-    if isinstance(op, ops.RandomResizedCrop | ops.Resize):
-        return "resize"
-    if isinstance(op, ops.ColourOp):
-        return "colour"
-    if isinstance(op, ops.GaussianBlur):
-        return "blur"
-    if isinstance(op, ops.RandomPerspective):
-        return "perspective" if op.interpolation == "bilinear" else "perspective, nearest"
-    if isinstance(op, ops.Policy):
-        return "policy" if op.interpolation == "nearest" else "bilinear"
-    return op.interpolation if isinstance(op, ops.RandomRotation | ops.RandomAffine) else "copy"
+    family = loosest_family(op)
+    return "bilinear" if family == "border" and not isinstance(op, ops.Container | ops.Policy) else family
 
 
 def assert_within(found: torch.Tensor, expected: torch.Tensor, tolerance: Tolerance) -> None:

@@ -1,0 +1,220 @@
+"""`dalipipe parity`: whether every backend makes the same of an image as torchvision."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from dalipipe.cli.console import printable, results
+from dalipipe.errors import ConfigError
+from dalipipe.recipe import Recipe, list_recipes
+
+if TYPE_CHECKING:
+    from dalipipe.parity import Report, Row
+
+FAILED = 1  # the exit status where something differs too much
+_WIDTH = 132
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("parity")(parity)
+
+
+def parity(
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATA",
+            help="Folder that holds a folder of images per class, or train that holds those. "
+            "Default: generated demonstration pictures.",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recipe",
+            metavar="RECIPE",
+            help="Recipe: a name or a TOML file. Can be repeated. Default: every image recipe that comes along.",
+            show_default=False,
+        ),
+    ] = None,
+    backends: Annotated[
+        str, typer.Option("--backends", metavar="A,B,...", help="What to compare, with commas between.")
+    ] = "all that run here",
+    images: Annotated[
+        int, typer.Option("--images", min=1, metavar="N", help="Most images, taken evenly from DATA.")
+    ] = 64,
+    draws: Annotated[int, typer.Option("--draws", min=1, max=1000, help="Draws of each image.", metavar="N")] = 2,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random decisions.", metavar="N")] = 0,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write every figure to this file.", metavar="FILE")
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", help="Draw the worst images and what differs: a .png file.", metavar="FILE.png"),
+    ] = None,
+) -> None:
+    """Compare the backends with torchvision, pixel by pixel: each step alone, and the whole recipe.
+
+    Differences are in levels of 255. The exit status is 1 where one is beyond its tolerance.
+    """
+    recipes = [Recipe.load(name) for name in recipe or _image_recipes()]
+    for loaded in recipes:
+        loaded.require_kind("image")
+    from dalipipe.arguments import available_threads  # torch takes seconds to import, which --help should not
+    from dalipipe.parity import Settings, compare
+    from dalipipe.parity.images import open_images, spread_out
+
+    for option, path in (("--json", json), ("--picture", picture)):
+        _require_place(option, path)
+    console = results()
+    if not console.is_terminal:
+        console.width = _WIDTH
+    settings = Settings(_chosen(backends), draws, seed, available_threads())
+    if data is None:
+        console.print("No DATA given: comparing on generated demonstration pictures.", markup=False)
+    source = open_images(data)
+    indices = spread_out(len(source), images)
+    reports = []
+    with _Bar() as bar:
+        for loaded in recipes:
+            reports.append(compare(source, loaded, settings, indices, bar.show))
+            _show(reports[-1], console)
+    _write(reports, json, picture)
+    _conclude(reports, console, json, picture)
+    if not all(report.ok for report in reports):
+        raise typer.Exit(FAILED)
+
+
+def _image_recipes() -> list[str]:
+    return [name for name in list_recipes() if Recipe.load(name).kind == "image"]
+
+
+def _chosen(backends: str) -> tuple[str, ...]:
+    """Return the backends that an option names.
+
+    Raises:
+        ConfigError: an unknown one, or the reference alone.
+        BackendError: dali-gpu where there is no GPU.
+    """
+    from dalipipe.backends import cuda_works, resolve_backend
+    from dalipipe.parity import MEASURED, REFERENCE
+
+    if backends == "all that run here":
+        return tuple(name for name in MEASURED if name != "dali-gpu" or cuda_works())
+    given = [resolve_backend(name) for name in backends.replace(" ", "").strip(",").split(",")]
+    names = tuple(dict.fromkeys(name for name in given if name != REFERENCE))
+    if not names:
+        raise ConfigError(
+            f'--backends: must name one to hold against the reference, got "{backends}". '
+            f"Choose from {', '.join(MEASURED)}."
+        )
+    return names
+
+
+def _require_place(option: str, path: Path | None) -> None:
+    """Refuse, before anything is compared, a file that could not be written in the end."""
+    if path is None:
+        return
+    if option == "--picture" and path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise ConfigError(f"{option}: must end in .png, .jpg or .webp, got {path.name!r}. Rename it.")
+    if path.is_dir() or not path.parent.is_dir():
+        got = "a directory" if path.is_dir() else f"no directory {str(path.parent)!r}"
+        raise ConfigError(f"{option}: must be a file in a directory that is there, got {got}. Choose another path.")
+
+
+def _show(report: Report, console: Console) -> None:
+    console.print()
+    console.print(Text.assemble((report.recipe, "bold"), f"  {report.images} images, {report.draws} draws of each"))
+    for name, reason in report.refused.items():
+        console.print(f"{name} refuses it: {printable(reason)}", markup=False)
+    if report.unreadable:
+        some = ", ".join(printable(Path(name).name) for name in report.unreadable[:3])
+        console.print(f"{len(report.unreadable)} can't be read and are left out: {some}", markup=False)
+    if not report.rows:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("backend", "step"):
+        table.add_column(title, no_wrap=True)
+    for title in ("mean", "p99", "max", "allowed", "over"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("worst image", overflow="ellipsis", no_wrap=True)
+    for row in report.rows:
+        table.add_row(*_cells(row), style="" if row.ok else "bold red")
+    console.print(table)
+    for row in report.rows:
+        if not row.ok:
+            console.print(f"  {row.backend}, {row.step}: {printable(row.problem)}", style="red", markup=False)
+
+
+def _cells(row: Row) -> list[str]:
+    spread, tolerance = row.spread, row.tolerance
+    step = row.step if row.position is None or row.position == 0 else f"{row.position}. {row.step}"
+    allowed = f"{tolerance.mean_abs:.3g}, {tolerance.max_abs:.3g}"
+    figures = [f"{spread.mean_abs:.4f}", f"{spread.p99_abs:.3g}", f"{spread.max_abs:.3g}"]
+    worst = printable("/".join(Path(row.worst).parts[-2:])) if row.worst else "none"
+    return [row.backend, step, *figures, allowed, f"{row.over} of {row.images}", worst]
+
+
+def _write(reports: list[Report], json: Path | None, picture: Path | None) -> None:
+    if json is not None:
+        plain = {"ok": all(report.ok for report in reports), "recipes": [report.plain() for report in reports]}
+        try:
+            json.write_text(json_module.dumps(plain, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{json}: must be writable, got {error.strerror}. Choose another file.") from error
+    if picture is not None:
+        from dalipipe.canvas import save
+        from dalipipe.parity.picture import draw_worst
+
+        save(draw_worst(reports), picture)
+
+
+def _conclude(reports: list[Report], console: Console, json: Path | None, picture: Path | None) -> None:
+    console.print()
+    beyond = [row for report in reports for row in report.rows if not row.ok]
+    backends = sorted({row.backend for report in reports for row in report.rows})
+    if beyond:
+        console.print(f"{len(beyond)} rows are beyond their tolerance; see above.", style="bold red")
+    elif backends:
+        console.print(f"{', '.join(backends)}: within tolerance of torchvision.", style="bold green")
+    else:
+        console.print("Nothing was compared.")
+    for what, path in (("Every figure", json), ("The picture", picture)):
+        if path is not None:
+            console.print(f"{what} is in {printable(path)}.", markup=False)
+
+
+class _Bar:
+    """The progress, on standard error where that is a terminal."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task("starting", total=None)
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._bar.stop()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        self._bar.update(self._task, description=what, completed=done, total=total)

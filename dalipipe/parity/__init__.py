@@ -1,0 +1,33 @@
+"""Whether each backend makes the same of an image as the reference: tolerances, comparison, report."""
+
+from dalipipe.parity.comparison import Gathered, Report, Row, Worst
+from dalipipe.parity.measure import WHOLE, Settings, compare, refusals
+from dalipipe.parity.tolerances import (
+    MEASURED,
+    REFERENCE,
+    TOLERANCES,
+    Spread,
+    Tolerance,
+    family_of,
+    tolerance_of,
+    tolerance_of_recipe,
+)
+
+__all__ = [
+    "MEASURED",
+    "REFERENCE",
+    "TOLERANCES",
+    "WHOLE",
+    "Gathered",
+    "Report",
+    "Row",
+    "Settings",
+    "Spread",
+    "Tolerance",
+    "Worst",
+    "compare",
+    "family_of",
+    "refusals",
+    "tolerance_of",
+    "tolerance_of_recipe",
+]

@@ -1,0 +1,141 @@
+"""The steps of a recipe, each made a recipe of its own that any backend can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dalipipe import ops, plan
+from dalipipe.backends import Job, compile_recipe
+from dalipipe.backends.torchvision import apply
+from dalipipe.geometry import program
+from dalipipe.parity.comparison import Levels
+from dalipipe.parity.tolerances import family_of
+from dalipipe.recipe import Recipe
+from dalipipe.records import OUT_H, OUT_W
+from dalipipe.sampling import Batch
+from dalipipe.sources.base import Item
+
+_LARGEST_PX = 2048  # of an image with a longer side that no op has cut yet, the centre is compared
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that is run alone.
+
+    Attributes:
+        name: The op's, or "decode".
+        position: Of the op in the recipe, from 1; 0 for decoding.
+        ops: What is run: the op; one that rescales, normalises or follows such, with those before it.
+        encoded: Whether it begins with the files and not with pixels.
+    """
+
+    name: str
+    position: int
+    ops: tuple[ops.Op, ...]
+    encoded: bool = False
+
+
+@dataclass
+class Items:
+    """A source of items, all of one class."""
+
+    items: Sequence[Item]
+
+    def __post_init__(self) -> None:
+        self.classes = [""]
+        self.labels: NDArray[np.int64] = np.zeros(len(self.items), np.int64)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def item(self, index: int) -> Item:
+        """Return an item."""
+        return self.items[index]
+
+
+def steps_of(recipe: Recipe) -> list[Step]:
+    """Return decoding and each op of a recipe."""
+    steps = [Step("decode", 0, (), encoded=True)]
+    late: tuple[ops.Op, ...] = ()
+    for position, (op, stage) in enumerate(zip(recipe.ops, recipe.stages, strict=True), 1):
+        late = (*late, op) if stage != "pixels" else late
+        if stage == "pixels":
+            steps.append(Step(op.op, position, (op,)))
+        else:
+            steps.append(Step(op.op, position, late))
+    return steps
+
+
+def size_after(step: Step, size: tuple[int, ...], seed: int, index: int) -> tuple[int, int]:
+    """Return (height, width) in px of what a step makes of sample `index`, given what it gets."""
+    height, width = size
+    for op in step.ops:
+        if op.stage != "pixels":
+            break
+        records, _ = _resolve(Recipe(name=step.name, ops=(op,)), (height, width), seed, index)
+        for record in records:
+            height, width = int(record[OUT_H]), int(record[OUT_W])
+    return height, width
+
+
+def framed(step: Step, sizes: Iterable[tuple[int, int]]) -> Recipe:
+    """Return the recipe of a step. One whose images differ in size is followed by a window that all fit into.
+
+    Args:
+        step: The step.
+        sizes: (height, width) in px of the images after it.
+    """
+    spec = ops.ImageSpec()
+    for op in step.ops:
+        spec = op.check(spec)
+    if spec.height is not None and spec.width is not None:
+        return Recipe(name=step.name, ops=step.ops)
+    heights, widths = zip(*sizes, strict=True)
+    window = ops.CenterCrop(size=(min(max(heights), _LARGEST_PX), min(max(widths), _LARGEST_PX)))
+    on_pixels = tuple(op for op in step.ops[:1] if op.stage == "pixels" and not _is_late(step))
+    return Recipe(name=step.name, ops=(*on_pixels, window, *step.ops[len(on_pixels) :]))
+
+
+def _is_late(step: Step) -> bool:
+    return any(op.stage == "range" for op in step.ops)
+
+
+def inside(step: Step, recipe: Recipe, size: tuple[int, ...], seed: int, index: int) -> NDArray[np.bool_] | None:
+    """Return where a bilinear map shows the image and not what lies around it, (3, H, W); None for any other step."""
+    op = recipe.ops[0]
+    if step.encoded or isinstance(op, ops.Container | ops.Policy) or family_of(op) != "border":
+        return None
+    black = recipe.model_copy(update={"ops": (op.model_copy(update={"fill": (0, 0, 0)}), *recipe.ops[1:])})
+    image = torch.full((3, *size), 255, dtype=torch.uint8)
+    for record in _resolve(black, size, seed, index)[0]:
+        image = apply(image, record)
+    return np.asarray(image.numpy() == 255)
+
+
+def _resolve(recipe: Recipe, size: tuple[int, ...], seed: int, index: int) -> tuple[NDArray[np.float64], int]:
+    parts = program(recipe)
+    uniforms = plan.uniforms(parts.counts, seed, 0, [index])[0]
+    return parts.resolve(uniforms, int(size[0]), int(size[1]))
+
+
+def run(job: Job, backend: str, batches: Iterable[Batch]) -> list[Levels | None]:
+    """Return the images of some batches in levels, (3, H, W) each; None for one that could not be processed."""
+    images: list[Levels | None] = []
+    scale = job.recipe.levels
+    executor = compile_recipe(job, backend)
+    try:
+        for result in executor.run(batches):
+            levels = result.images.cpu().double().numpy()
+            if scale is not None:
+                mean, std = (np.array(part).reshape(3, 1, 1) for part in scale)
+                levels = levels * std + mean
+            good = iter(levels)
+            images += [None if at in result.failures else next(good) for at in range(len(result.batch))]
+    finally:
+        executor.close()
+    return images

@@ -1,0 +1,180 @@
+"""How far each backend may be from the reference, and why: the only place where that is written down.
+
+All levels are of 255. An op that is in no family may not differ at all, so a new op that rounds in its own way must be
+given a family, and with it a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dalipipe import ops
+from dalipipe.backends import BACKENDS
+from dalipipe.recipe import Recipe
+
+REFERENCE = "torchvision"
+MEASURED = tuple(name for name in BACKENDS if name != REFERENCE)
+"""The backends that are held against the reference."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far pixels may be off the reference, in levels of 255.
+
+    Attributes:
+        max_abs: The largest difference of any value.
+        mean_abs: The mean over all values of all images.
+        share: The fraction of values that may differ at all.
+        because: Why it is not 0.
+    """
+
+    max_abs: float
+    mean_abs: float
+    share: float
+    because: str
+
+    def problem(self, found: Spread) -> str:
+        """Return which limit a measured difference exceeds; "" where it keeps to all of them.
+
+        What is not a number exceeds every limit.
+        """
+        if not found.max_abs <= self.max_abs:
+            return f"max {found.max_abs:.3g} > {self.max_abs:g}"
+        if not found.mean_abs <= self.mean_abs:
+            return f"mean {found.mean_abs:.3g} > {self.mean_abs:g}"
+        if not found.share <= self.share:
+            return f"{found.share:.3%} of the values differ, > {self.share:.3%}"
+        return ""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A measured difference in levels of 255, and the fraction of values that differ at all."""
+
+    mean_abs: float
+    p99_abs: float
+    max_abs: float
+    share: float
+
+
+EXACT = Tolerance(0, 0, 0, "pixels are copied, or looked up in the same table")
+FLOATS = Tolerance(0.001, 0.0001, 1, "the same float32 arithmetic in another order")
+SMOOTH = Tolerance(
+    1, 0.2, 0.2, "float32 weights, rounded once; torchvision has int16 weights and rounds after each pass"
+)
+STOCK_SMOOTH = Tolerance(
+    40,
+    0.3,
+    0.2,
+    "DALI's antialiasing weights differ a little; between black and white it shows, most at a tenth the size",
+)
+NEAREST = Tolerance(255, 0.02, 0.0005, "a coordinate that lies midway between two pixels may fall to either side")
+BILINEAR = Tolerance(1, 0.001, 0.001, "torchvision's coordinates and weights, summed in another order")
+INSIDE = Tolerance(2, 0.01, 0.01, "float32 coordinates, in another order of operations")
+BORDER = Tolerance(65, 0.4, 0.02, "torchvision multiplies by the mask m of the border twice: (m - m**2) * 255 <= 64")
+COLOUR = Tolerance(
+    6, 0.02, 0.01, "DALI rounds each product and may cut a level the other way; later factors stretch that"
+)
+SUM = Tolerance(1, 0.001, 0.001, "the same sum in another order")
+TIES = Tolerance(255, 0.7, 0.02, "corners on whole px put many coordinates midway; torchvision's are float32")
+GPU = Tolerance(24, 0.6, 0.7, "nvJPEG's inverse transform and upsampling are its own; then as on the CPU")
+GPU_EDGES = Tolerance(255, 1.0, 0.7, "nvJPEG, and the border as DALI has it on the CPU")
+
+TOLERANCES: dict[str, dict[str, Tolerance]] = {
+    "copy": {"dali-gpu": GPU, "dali-cpu": EXACT, "dali-cpu-stock": EXACT},
+    "range": {"dali-gpu": FLOATS, "dali-cpu": FLOATS, "dali-cpu-stock": FLOATS},
+    "resize": {"dali-gpu": GPU, "dali-cpu": SMOOTH, "dali-cpu-stock": STOCK_SMOOTH},
+    "nearest": {"dali-gpu": GPU_EDGES, "dali-cpu": NEAREST, "dali-cpu-stock": NEAREST},
+    "bilinear": {"dali-gpu": GPU, "dali-cpu": BILINEAR, "dali-cpu-stock": INSIDE},
+    "colour": {"dali-gpu": GPU_EDGES, "dali-cpu": EXACT, "dali-cpu-stock": COLOUR},
+    "blur": {"dali-gpu": GPU, "dali-cpu": SUM, "dali-cpu-stock": SUM},
+    "ties": {"dali-gpu": GPU_EDGES, "dali-cpu": TIES, "dali-cpu-stock": TIES},
+    "border": {"dali-gpu": GPU_EDGES, "dali-cpu": BILINEAR, "dali-cpu-stock": BORDER},
+}
+"""By what an op does to pixels (its family), and backend. "copy" is decoding too; "border" is the whole of a bilinear
+map, "bilinear" what lies inside the image. Those of dali-gpu are expected, not yet measured."""
+
+FAMILIES = {
+    "copy": "decoding, crops, flips, erasing",
+    "range": "rescaling and normalising",
+    "resize": "resizing, bilinear",
+    "nearest": "rotations and affine maps, nearest",
+    "bilinear": "rotations and affine maps, bilinear, inside the image",
+    "colour": "colours, levels and sharpness",
+    "blur": "Gaussian blur",
+    "ties": "perspective and policies, nearest",
+    "border": "rotations and affine maps, bilinear, the border included",
+}
+"""What the families are, in words."""
+
+GAIN: dict[str, float] = {
+    **dict.fromkeys(("ColorJitter", "RandomAdjustSharpness"), 16.0),
+    **dict.fromkeys(("RandomSolarize", "RandomPosterize", "RandomAutocontrast", "RandomEqualize"), 255.0),
+    **dict.fromkeys(("RandAugment", "TrivialAugmentWide", "AutoAugment"), 255.0),
+}
+"""How often larger an op can make a level's difference that was there before it; 1 where it is not named. Where levels
+leap, as at a threshold or in a stretched histogram, one level may become any."""
+
+MEAN_GAIN = 3.0
+"""How often larger such an op can make the mean difference, at most."""
+
+MEAN_LEVELS = 1.0
+"""For loaders that are not dalipipe's: most that all pixels may differ on average. Filters that round differently stay
+below 0.3 levels of 255; a picture shifted by one pixel is beyond it."""
+
+WORST_LEVELS = 4.0
+"""Most that the pixels of one image may differ on average: one wrong image must not drown among right ones."""
+
+DRIFT_LEVELS = 8.0
+"""Most that the mean and the spread of a channel may differ where each side takes its own random decisions, on top of
+four standard errors of what such decisions make of these images."""
+
+
+def family_of(op: ops.Op) -> str:
+    """Return the family of an op that holds no others; of a bilinear map the one with the border."""
+    if op.stage == "range":
+        return "range"
+    if isinstance(op, ops.RandomResizedCrop | ops.Resize):
+        return "resize"
+    if isinstance(op, ops.ColourOp):
+        return "colour"
+    if isinstance(op, ops.GaussianBlur):
+        return "blur"
+    if isinstance(op, ops.RandomPerspective | ops.Policy):
+        return "border" if op.interpolation == "bilinear" else "ties"
+    if isinstance(op, ops.RandomRotation | ops.RandomAffine):
+        return "border" if op.interpolation == "bilinear" else "nearest"
+    return "copy"
+
+
+def loosest_family(op: ops.Op) -> str:
+    """Return the family of an op, or of those it holds the one that may be furthest off."""
+    families = {family_of(leaf) for leaf in ops.leaves(op)}
+    return max(families, key=lambda family: TOLERANCES[family]["dali-cpu-stock"].mean_abs)
+
+
+def tolerance_of(op: ops.Op, backend: str) -> Tolerance:
+    """Return how far a backend may be off the reference in one op."""
+    return combined([(leaf.op, TOLERANCES[family_of(leaf)][backend]) for leaf in ops.leaves(op)])
+
+
+def tolerance_of_recipe(recipe: Recipe, backend: str) -> Tolerance:
+    """Return how far a backend may be off the reference in a whole recipe, decoding included."""
+    steps = [(leaf.op, TOLERANCES[family_of(leaf)][backend]) for op in recipe.ops for leaf in ops.leaves(op)]
+    return combined([("decode", TOLERANCES["copy"][backend]), *steps])
+
+
+def combined(steps: Iterable[tuple[str, Tolerance]]) -> Tolerance:
+    """Return the tolerance of steps that follow one another, each named by its op: what they may differ, added up."""
+    maximum, mean, share = 0.0, 0.0, 0.0
+    reasons: list[str] = []
+    for name, tolerance in steps:
+        gain = GAIN.get(name, 1.0)
+        maximum, mean = maximum * gain + tolerance.max_abs, mean * min(gain, MEAN_GAIN) + tolerance.mean_abs
+        share = min(1.0, share + tolerance.share) if maximum else 0.0
+        if tolerance != EXACT and tolerance.because not in reasons:
+            reasons.append(tolerance.because)
+    if len(reasons) > 1:
+        share = 1.0  # what differs in one place is spread by the next step
+    return Tolerance(min(maximum, 255.0), mean, share, "; ".join(reasons) or EXACT.because)

@@ -1,0 +1,146 @@
+"""Every op and every recipe on every backend that runs here, on images of every kind, over many draws."""
+
+import io
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from dalipipe.backends.torchvision import decode
+from dalipipe.cli import app
+from dalipipe.ops import OPS, CenterCrop, ImageSpec
+from dalipipe.parity import MEASURED, WHOLE, Settings, compare, measure, tolerances
+from dalipipe.parity.steps import Items
+from dalipipe.recipe import Recipe, build_op, list_recipes
+
+ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
+CASES = [(name, row) for name in OPS for row in ROWS[name]]
+RECIPES = [name for name in list_recipes() if Recipe.load(name).kind == "image"]
+ON_CPU = tuple(name for name in MEASURED if name != "dali-gpu")
+FRAME = CenterCrop(size=(71, 61))  # larger than most images here, so what lies outside them is compared too
+
+
+def waves(height, width):
+    rng = np.random.default_rng(height * 1000 + width)
+    y, x = np.mgrid[:height, :width]
+    pattern = np.stack([np.sin(y / 5 + x / 9), np.cos(x / 7), np.sin((x - y) / 11)], axis=-1)
+    return np.clip(128 + 90 * pattern + rng.normal(0, 12, pattern.shape), 0, 255).astype(np.uint8)
+
+
+def encode(pixels, form, mode="RGB", **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return Items(
+        [
+            encode(waves(101, 67), "JPEG", quality=90),
+            encode(waves(17, 11), "JPEG", quality=90),
+            encode(waves(1, 5), "PNG"),
+            encode(waves(331, 499), "JPEG", quality=90),
+            encode(waves(43, 71), "JPEG", "L"),
+            encode(waves(43, 71), "JPEG", "CMYK"),
+            encode(waves(71, 43), "JPEG", progressive=True),
+            encode(waves(37, 29), "PNG", "P"),
+            encode(waves(37, 29), "PNG", "RGBA"),
+        ]
+    )
+
+
+def problems(report):
+    return [f"{row.backend}, {row.step}: {row.problem}" for row in report.rows if not row.ok]
+
+
+@pytest.mark.parametrize(("name", "arguments"), CASES)
+def test_every_op_is_the_references_or_refused_by_name(images, name, arguments):
+    op = build_op({"op": name, **arguments}, "test")
+    chain = (FRAME, op) if op.stage == "range" else (op,) if op.check(ImageSpec()).height else (op, FRAME)
+    report = compare(images, Recipe(name=name, ops=chain), Settings(ON_CPU, draws=6, threads=2, steps=False))
+    assert problems(report) == []
+    assert not report.unreadable
+    assert {row.backend for row in report.rows} | set(report.refused) == set(ON_CPU)
+    assert all(name in reason for reason in report.refused.values())
+
+
+# dali-cpu-stock differs at the 1 px border of a rotation. Where a small image is then enlarged to 224 px, that border
+# is much of the picture and the mean goes beyond the tolerance, which is not widened for it: the README says so.
+STOCK_SHORTEST_PX = 43
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_the_references_step_by_step_and_as_a_whole(images, name, backend):
+    recipe = Recipe.load(name)
+    shortest = STOCK_SHORTEST_PX if backend == "dali-cpu-stock" else 1
+    sides = [min(decode(item).shape[1:]) for item in images.items]
+    chosen = [index for index, side in enumerate(sides) if side >= shortest]
+    report = compare(images, recipe, Settings((backend,), draws=2, threads=2), chosen)
+    assert len(chosen) >= 5
+    assert problems(report) == []
+    assert not report.refused
+    steps = [row.step for row in report.rows if not row.step.endswith(", inside")]
+    assert steps == ["decode", *(op.op for op in recipe.ops), WHOLE]
+
+
+def test_a_backend_that_is_one_level_off_is_found_and_named(images, monkeypatch):
+    def brighter(job, backend, batches):
+        found = run(job, backend, batches)
+        if backend == "dali-cpu" and len(job.recipe.ops) == 1:
+            found[3][0, 0, 0] += 1
+        return found
+
+    run = measure.run
+    monkeypatch.setattr(measure, "run", brighter)
+    report = compare(images, Recipe(name="test", ops=(FRAME,)), Settings(ON_CPU, draws=1, steps=False))
+    assert not report.ok
+    assert problems(report) == ["dali-cpu, whole recipe: max 1 > 0"]
+    assert [row.worst for row in report.rows if not row.ok] == ["sample 3"]
+
+
+# The command
+
+
+def test_the_command_shows_writes_and_passes(make_image_folder, tmp_path):
+    root = make_image_folder(classes=("ant", "bee"), per_class=2)
+    figures, picture = tmp_path / "figures.json", tmp_path / "worst.png"
+    arguments = ["parity", root, "--recipe", "cifar-train", "--json", figures, "--picture", picture]
+    result = CliRunner().invoke(app, [str(part) for part in arguments])
+    assert result.exit_code == 0, result.output
+    assert "within tolerance of torchvision" in result.output
+    written = json.loads(figures.read_text())
+    assert written["ok"]
+    assert {row["backend"] for row in written["recipes"][0]["rows"]} == set(ON_CPU)
+    with Image.open(picture) as drawn:
+        assert drawn.width > 3 * 200
+
+
+def test_the_command_ends_with_1_beyond_tolerance(make_image_folder, monkeypatch):
+    root = make_image_folder(classes=("ant", "bee"), per_class=1)
+    strict = {family: dict.fromkeys(MEASURED, tolerances.EXACT) for family in tolerances.TOLERANCES}
+    monkeypatch.setattr(tolerances, "TOLERANCES", strict)
+    result = CliRunner().invoke(app, ["parity", str(root), "--recipe", "imagenet-eval"])
+    assert result.exit_code == 1, result.output
+    assert "beyond their tolerance" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--recipe", "text-eda"], "a recipe of image ops is needed"),
+        (["--backends", "torchvision"], "must name one to hold against the reference"),
+        (["--backends", "dali-cpo"], "Did you mean 'dali-cpu'"),
+        (["--picture", "worst.pdf"], "must end in .png"),
+    ],
+)
+def test_the_command_refuses_mistakes_in_one_line(options, said):
+    result = CliRunner().invoke(app, ["parity", "--recipe", "cifar-train", *options])
+    assert result.exit_code == 2
+    assert said in result.output
+    assert "Traceback" not in result.output
