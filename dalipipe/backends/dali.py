@@ -29,7 +29,7 @@ from dalipipe.backends.compiled import operator, resolver
 from dalipipe.errors import BackendError
 from dalipipe.geometry import ARGUMENTS, Program
 from dalipipe.recipe import Recipe
-from dalipipe.records import ARGS, DO, OUT_H, Do
+from dalipipe.records import ARGS, DO, IN_H, OUT_H, Do
 from dalipipe.sources.base import Item
 
 Device = Literal["cpu", "gpu"]
@@ -64,6 +64,10 @@ class Step:
     def argument(self, position: int) -> DataNode:
         """Return one of the record's arguments as a float32."""
         return self.number(ARGS + position, types.FLOAT)
+
+    def size(self) -> DataNode:
+        """Return height and width of the images before the step."""
+        return self.numbers(IN_H, IN_H + 2, types.INT32)
 
     def constant(self, values: NDArray[Any]) -> DataNode:
         """Return an array for each sample that goes through the step, where the images are."""

@@ -21,6 +21,9 @@ class Arguments(Protocol):
     def argument(self, position: int) -> DataNode:
         """Return one number of the step's record, counted from its first argument, as a float32 on the CPU."""
 
+    def size(self) -> DataNode:
+        """Return the images' (height, width), int32 on the CPU, without a look at the images."""
+
     def constant(self, values: NDArray[Any]) -> DataNode:
         """Return an array for each of the images, on their device."""
 
@@ -114,7 +117,7 @@ def sharpness(images: DataNode, step: Arguments) -> DataNode:
     weights = np.ones((3, 3), np.float32) / 13
     weights[1, 1] = 5 / 13
     blurred = math.floor(fn.filter(images, step.constant(weights), mode="valid", dtype=types.FLOAT) + 0.5)
-    size = fn.cast(images.shape(), dtype=types.INT32)[0:2]
+    size = step.size()
     inner = fn.slice(images, start=[1, 1], shape=size - 2, axes=[0, 1])
     change = fn.slice(
         (blurred - inner) * (1.0 - step.argument(0)),
