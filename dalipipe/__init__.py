@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dalipipe.contact import preview
     from dalipipe.errors import DalipipeError
     from dalipipe.loader import DataLoader, dali_iterator
     from dalipipe.mix import CutMix, MixUp
@@ -35,6 +36,7 @@ _HOMES = {
     "dali_iterator": "loader",
     "list_recipes": "recipe",
     "load_model": "training.trained",
+    "preview": "contact",
     "split_sources": "sources",
 }
 
@@ -49,6 +51,7 @@ __all__ = [
     "dali_iterator",
     "list_recipes",
     "load_model",
+    "preview",
     "split_sources",
 ]
 

@@ -19,20 +19,46 @@ def register(app: typer.Typer) -> None:
 
 
 def preview(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="A text file with a sentence on each line.")],
-    recipe: Annotated[str, typer.Option("--recipe", metavar="RECIPE", help="Recipe: a name or a TOML file.")],
-    variants: Annotated[int, typer.Option("--variants", min=1, max=1000, help="Variants of each original.")] = 4,
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="A folder with a folder of images for each class, or a text file with a sentence on each line. "
+            "Without it: generated pictures.",
+        ),
+    ] = None,
+    recipe: Annotated[str, typer.Option("--recipe", metavar="RECIPE", help="A name or a TOML file.")] = "small-data",
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE.png", help="Images: where the contact sheet goes.")
+    ] = None,
+    images: Annotated[int, typer.Option("--images", min=1, max=100, help="How many images.")] = 6,
+    variants: Annotated[
+        int | None,
+        typer.Option("--variants", min=1, max=1000, help="Variants of each. [default: 8 of images, 4 of sentences]"),
+    ] = None,
     lines: Annotated[int, typer.Option("--lines", min=1, help="Sentences to show, from the file's beginning.")] = 5,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random decisions.")] = 0,
-    epoch: Annotated[int, typer.Option("--epoch", min=0, help="Epoch of the random decisions.")] = 0,
+    epoch: Annotated[int, typer.Option("--epoch", min=0, help="(First) epoch of the random decisions.")] = 0,
+    decisions: Annotated[
+        bool, typer.Option("--decisions", help="Images: write what was decided below each: box, angle, flip.")
+    ] = False,
 ) -> None:
-    """Show what a recipe makes of the sentences of a file."""
+    """Show what a recipe makes of images, on a contact sheet, or of the sentences of a file."""
     loaded = Recipe.load(recipe)
-    if path.suffix.lower() in SENTENCE_FILES:
+    if path is not None and path.suffix.lower() in SENTENCE_FILES:
         loaded.require_kind("text")
     if loaded.kind == "text":
-        TextPreview(path, loaded, seed, epoch).show(results(), lines, variants)
-    else:
-        raise ConfigError(
-            f"preview: shows text recipes, got {loaded.name!r}, a recipe for images. Choose a text recipe: text-eda."
-        )
+        if path is None:
+            raise ConfigError("preview: a text recipe needs a file with sentences, got none. Name one: notes.txt.")
+        TextPreview(path, loaded, seed, epoch).show(results(), lines, variants or 4)
+        return
+    if output is None:
+        raise ConfigError("--output: must name a file for the contact sheet, got none. Add --output sheet.png.")
+    from dalipipe.canvas import save
+    from dalipipe.contact import preview as contact_sheet
+
+    sheet = contact_sheet(
+        path, loaded, images=images, variants=variants or 8, seed=seed, epoch=epoch, decisions=decisions
+    )
+    save(sheet, output)
+    results().print(f"Wrote {output}, {sheet.width} x {sheet.height} px.", markup=False, soft_wrap=True)

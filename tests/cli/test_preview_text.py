@@ -99,7 +99,7 @@ def test_control_characters_of_a_file_reach_no_terminal(tmp_path):
         ("empty.txt", b"", "text-eda", SourceError, "got none in 0 sentences"),
         ("fine.txt", b"one two", "imagenet-train", RecipeError, "a recipe of text ops is needed here"),
         ("fine.txt", b"one two", "text-ed", RecipeError, "Did you mean 'text-eda'"),
-        ("photo.jpg", b"", "imagenet-train", ConfigError, "got 'imagenet-train', a recipe for images"),
+        ("photo.jpg", b"", "imagenet-train", ConfigError, "--output: must name a file"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, name, content, recipe, kind, message):
