@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Subset
 from torchvision import io
 from torchvision.datasets import ImageFolder
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
 
 from dalipipe import ops
 from dalipipe.benchmark.meter import Batch
@@ -26,16 +26,11 @@ from dalipipe.recipe import Recipe
 Form = Literal["pil", "tensor"]
 
 _CLASSES: dict[type[ops.Op], Any] = {
-    ops.RandomResizedCrop: v2.RandomResizedCrop,
-    ops.Resize: v2.Resize,
-    ops.CenterCrop: v2.CenterCrop,
-    ops.RandomCrop: v2.RandomCrop,
-    ops.RandomHorizontalFlip: v2.RandomHorizontalFlip,
-    ops.RandomVerticalFlip: v2.RandomVerticalFlip,
-    ops.RandomRotation: v2.RandomRotation,
-    ops.RandomAffine: v2.RandomAffine,
-    ops.RandomErasing: v2.RandomErasing,
+    model: getattr(v2, name)
+    for name, model in ops.OPS.items()
+    if not issubclass(model, ops.Container | ops.ToDtype | ops.Normalize)
 }
+"""What each op on pixels is called in torchvision: by the same name."""
 
 
 def transforms_of(recipe: Recipe, form: Form) -> Any:
@@ -76,6 +71,8 @@ def _pixel_step(op: ops.Op, form: Form) -> Any:
         arguments["interpolation"] = InterpolationMode(arguments["interpolation"])
     if "padding" in arguments:
         arguments["padding"] = list(arguments["padding"])
+    if "policy" in arguments:
+        arguments["policy"] = AutoAugmentPolicy(arguments["policy"])
     if "fill" in arguments:
         arguments["fill"] = [int(level) for level in arguments["fill"]]
     return _CLASSES[type(op)](**arguments)
