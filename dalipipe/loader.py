@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,6 @@ from dalipipe.arguments import (
 from dalipipe.backends import (
     CacheMode,
     Dtype,
-    Executor,
     Finish,
     Job,
     MemoryFormat,
@@ -36,12 +36,13 @@ from dalipipe.backends import (
     resolve_backend,
     with_cache,
 )
-from dalipipe.errors import BackendError, ConfigError, DecodeError
+from dalipipe.delivery import Delivery
+from dalipipe.errors import BackendError, ConfigError
 from dalipipe.orders import Order, OwnOrder, SamplerOrder
+from dalipipe.quarantine import BadFile, ErrorPolicy, OnError, Quarantine
 from dalipipe.recipe import Recipe
 from dalipipe.sampling import Batch, Cut, listed
 from dalipipe.sources import fingerprint
-from dalipipe.sources.base import name_of
 
 if TYPE_CHECKING:
     from nvidia.dali.plugin.pytorch import DALIGenericIterator
@@ -92,8 +93,15 @@ class DataLoader:
         rank: This process's part, 0 to world_size - 1; by default torch.distributed's.
         world_size: Number of parts; by default torch.distributed's, or 1.
         pad: Whether a last global batch of fewer samples than ranks is padded, so that all ranks have the same number
-            of
-            batches; by default where `shuffle` is true.
+            of batches; by default where `shuffle` is true.
+        on_error: What happens where a file can't be used. "raise": DecodeError. "skip": the batch is smaller; one of
+            which nothing is left does not come. "substitute": another sample of the same class, chosen by the plan,
+            stands in its place, so that batches stay as large. Everything else is as without that file, and it is not
+            opened again in later epochs.
+        max_bad: Most bad files with "skip" and "substitute": a number, or a fraction of all as a float from 0 to 1;
+            more end the epoch with DecodeError. By default any number but all.
+        quarantine: File in which each bad file is listed when it is found, as a line of JSON with path, reason and
+            epoch. Ranks after the first write FILE.rank1 and so on, before the suffix.
 
     Yields:
         images: (n, 3, H, W) float32, on `device`; uint8 where the recipe neither rescales nor normalises.
@@ -104,7 +112,7 @@ class DataLoader:
         SourceError: a data set that can't be used.
         RecipeError: a recipe that can't be found or can't work.
         BackendError: a backend that can't run here, or lacks an op.
-        DecodeError: while iterating; names every bad file of the batch.
+        DecodeError: while iterating; names every bad file of the batch, or says that too many are bad.
     """
 
     def __init__(
@@ -140,7 +148,11 @@ class DataLoader:
         rank: int | None = None,
         world_size: int | None = None,
         pad: bool | None = None,
+        on_error: OnError = "raise",
+        max_bad: int | float | None = None,
+        quarantine: str | os.PathLike[str] | None = None,
     ) -> None:
+        policy = ErrorPolicy(on_error, max_bad, None if quarantine is None else Path(quarantine))
         check_unsupported(collate_fn, worker_init_fn, multiprocessing_context)
         check_sampling(batch_size, shuffle, sampler, batch_sampler, drop_last)
         threads = num_threads if num_threads is not None else (num_workers or available_threads())
@@ -179,8 +191,10 @@ class DataLoader:
         kept = with_cache(self.source, cache, cache_gb, int(threads))
         output = Output(dtype, memory_format)
         self.job = Job(kept, self.recipe, self.seed, most, int(threads), int(ahead), device_id, output)
-        self._idle: list[Executor] = [compile_recipe(self.job, self.backend)]
-        self.device = self._idle[0].device
+        self.quarantine = Quarantine(self.source, policy, self.seed)
+        self.quarantine.rank = self.shard.rank
+        self._delivery = Delivery(self.job, self.backend, self.quarantine)
+        self.device = self._delivery.device
 
     def _choose_recipe(self, recipe: Recipe | str | Path | None, transform: Any) -> Recipe:
         if recipe is not None:
@@ -251,7 +265,7 @@ class DataLoader:
         shard = chosen_shard(*self._wanted)
         if shard == self.shard:
             return
-        self.shard = shard
+        self.shard, self.quarantine.rank = shard, shard.rank
         self._cut = replace(self._cut, shard=shard)
         if self._seed is None:
             self._reseed(chosen_seed(None, self.generator, shard))
@@ -262,44 +276,31 @@ class DataLoader:
         epoch, skip = self.epoch, self._resume or 0
         self.epoch, self._resume = epoch + 1, None
         self._place = (epoch, skip)
-        batches = self.batches(epoch, skip)
-        executor = self._idle.pop() if self._idle else compile_recipe(self.job, self.backend)
-        results = executor.run(batches)
+        results = self._delivery.run(self.batches(epoch, skip))
         try:
             for result in results:
-                if result.failures:
-                    raise self._decode_error(result)
                 yield from self._hand_out(epoch, result)
             self._place = (epoch + 1, 0)
         finally:
             results.close()  # type: ignore[attr-defined]
-            if self._closed:
-                executor.close()
-            else:
-                self._idle.append(executor)
 
     def _hand_out(self, epoch: int, result: Result) -> Iterator[Any]:
         images, labels, self.last_indices = result.images, result.labels, result.batch.indices
         if self.pin_memory and images.device.type == "cpu" and torch.cuda.is_available():
             images, labels = images.pin_memory(), labels.pin_memory()
         if self.batch_size is None and self.batch_sampler is None:
-            begin = result.batch.position - len(images) * self.shard.world_size
-            for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True), 1):
-                self._place = (epoch, max(0, begin) + number * self.shard.world_size)
+            places = result.batch.places(self.shard.world_size)
+            for image, label, place in zip(images, labels.tolist(), places, strict=True):
+                self._place = (epoch, place)
                 yield image, label
             return
         self._place = (epoch, result.batch.position)
         yield images, labels
 
-    def _decode_error(self, result: Result) -> DecodeError:
-        bad = [
-            f"{name_of(self.source, int(result.batch.indices[position]))!r} ({reason})"
-            for position, reason in sorted(result.failures.items())
-        ]
-        files = "file" if len(bad) == 1 else "files"
-        return DecodeError(
-            f"{len(bad)} {files} can't be used: {', '.join(bad)}. Replace or remove {files} and run again."
-        )
+    @property
+    def bad_files(self) -> tuple[BadFile, ...]:
+        """The samples that could not be used so far, with path, reason and the epoch in which each was found."""
+        return tuple(self.quarantine.files.values())
 
     @property
     def place(self) -> tuple[int, int]:
@@ -309,7 +310,8 @@ class DataLoader:
     def state_dict(self) -> dict[str, Any]:
         """Return where the loader is, as JSON: the batches handed out count, not those prepared ahead.
 
-        It is the same on every rank, and under 1 KB unless a random sampler is given, whose generator is kept too.
+        It is under 1 KB unless a random sampler is given, whose generator is kept too, or many files are bad. It is the
+        same on every rank but for the bad files, of which each rank lists those that it met.
         """
         epoch, position = self._place
         return {
@@ -322,6 +324,7 @@ class DataLoader:
             "data": fingerprint(self.source),
             "recipe": self.recipe.fingerprint(),
             "order": self._order.state(),
+            "bad": self.quarantine.state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -334,6 +337,7 @@ class DataLoader:
             StateError: the state is malformed, or of another data set, recipe or order.
         """
         check_state(state, self.state_dict())
+        self.quarantine.restore(state.get("bad", []))
         if state["seed"] != self.seed:
             self._reseed(chosen_seed(state["seed"], None, self.shard))
         self.epoch, self._resume = state["epoch"], state["position"]
@@ -343,18 +347,14 @@ class DataLoader:
     def _reseed(self, seed: int) -> None:
         """Take another seed: the decisions of a state belong to the seed that it was saved under."""
         self.seed = seed
-        self.job = self.job.reseeded(self.seed)
         self._order = self._make_order()
-        for executor in self._idle:
-            executor.close()
-        self._idle = [compile_recipe(self.job, self.backend)]
+        self._delivery.reseed(seed)
+        self.job = self._delivery.job
 
     def close(self) -> None:
         """Release threads and memory. The loader can't be iterated again; an epoch that runs may end."""
         self._closed = True
-        for executor in self._idle:
-            executor.close()
-        self._idle.clear()
+        self._delivery.close()
 
     def __enter__(self) -> DataLoader:
         """Return the loader."""

@@ -95,6 +95,25 @@ def uniforms(
     return drawn
 
 
+def substitute(seed: int, epoch: int, index: int, occurrence: int, attempt: int) -> tuple[float, int]:
+    """Return what decides which sample stands for a bad one.
+
+    Args:
+        seed: 0 to 2**64 - 1.
+        epoch: 0 to 2**32 - 1.
+        index: Of the bad sample.
+        occurrence: How often it came before within this epoch.
+        attempt: How many substitutes were bad themselves, < 2**16.
+
+    Returns:
+        A uniform number in [0, 1), a multiple of 2**-32: how far down the class the substitute stands; and the
+        occurrence of its random decisions, 2**31 to 2**32 - 1, which no sample reaches by itself.
+    """
+    words = (index, occurrence, epoch, SUBSTITUTE_POSITION << 16 | attempt)
+    far, again, _, _ = philox([np.uint64(word) for word in words], seed)
+    return float(far) * 2.0**-32, int(again) | 1 << 31
+
+
 def _philox_lanes(
     c0: Sequence[int], c1: Sequence[int], c2: int, c3: Sequence[int], key: int
 ) -> Iterator[tuple[int, ...]]:

@@ -8,7 +8,7 @@ number: how many samples of the order lie behind it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,16 @@ class Batch:
         indices: (n,) int64, positions in the source.
         occurrences: (n,) int64, how often each sample came before within the epoch; 0 for a sampler that repeats none.
         position: How many samples of the epoch's order lie behind this batch, other ranks' included.
+        begin: How many lie before it.
+        numbers: (n,) int64, which of the batch's samples these are, where some were left out; None where all are there.
     """
 
     epoch: int
     indices: NDArray[np.int64]
     occurrences: NDArray[np.int64]
     position: int = 0
+    begin: int = 0
+    numbers: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -36,7 +40,18 @@ class Batch:
 
     def select(self, keep: NDArray[np.bool_]) -> Batch:
         """Return the batch with only the samples where `keep` is true."""
-        return Batch(self.epoch, self.indices[keep], self.occurrences[keep], self.position)
+        numbers = np.arange(len(self)) if self.numbers is None else self.numbers
+        return replace(self, indices=self.indices[keep], occurrences=self.occurrences[keep], numbers=numbers[keep])
+
+    def merged(self, other: Batch, there: NDArray[np.bool_]) -> Batch:
+        """Return the batch with the samples of another of the same size where `there` is true."""
+        indices = np.where(there, other.indices, self.indices)
+        return replace(self, indices=indices, occurrences=np.where(there, other.occurrences, self.occurrences))
+
+    def places(self, world_size: int) -> list[int]:
+        """Return how many samples of the epoch's order lie behind each sample, counted by steps of all ranks."""
+        numbers = range(len(self)) if self.numbers is None else self.numbers.tolist()
+        return [min(self.begin + (number + 1) * world_size, self.position) for number in numbers]
 
 
 @dataclass(frozen=True)
@@ -112,21 +127,22 @@ class Cut:
             if position > skip:
                 pending.append((int(index), occurrence))
             if len(pending) == size:
-                yield self._part(pending, epoch, position)
+                yield self._part(pending, epoch, position - size, position)
                 pending = []
         if pending and not self.drop_last:
             again = [
                 (pending[i % len(pending)][0], seen[pending[i % len(pending)][0]] + i // len(pending))
                 for i in range(self.shard.missing(len(pending)))
             ]
-            last = self._part(pending + again, epoch, position)
+            last = self._part(pending + again, epoch, position - len(pending), position)
             if len(last):
                 yield last
 
-    def _part(self, samples: list[tuple[int, int]], epoch: int, position: int) -> Batch:
+    def _part(self, samples: list[tuple[int, int]], epoch: int, begin: int, position: int) -> Batch:
         first, stop = self.shard.part(len(samples))
         mine = np.array(samples[first:stop], dtype=np.int64).reshape(-1, 2)
-        return Batch(epoch, np.ascontiguousarray(mine[:, 0]), np.ascontiguousarray(mine[:, 1]), position)
+        indices, occurrences = np.ascontiguousarray(mine[:, 0]), np.ascontiguousarray(mine[:, 1])
+        return Batch(epoch, indices, occurrences, position, begin)
 
 
 def batched(order: Iterable[int], batch_size: int, *, epoch: int, drop_last: bool) -> Iterator[Batch]:
@@ -144,4 +160,4 @@ def listed(batches: Iterable[Iterable[int]], epoch: int, skip: int = 0) -> Itera
             seen[index] = occurrences[-1] + 1
         if position > skip:
             numbers = np.array([int(index) for index in indices], dtype=np.int64)
-            yield Batch(epoch, numbers, np.array(occurrences, dtype=np.int64), position)
+            yield Batch(epoch, numbers, np.array(occurrences, dtype=np.int64), position, position - 1)

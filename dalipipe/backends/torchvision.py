@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
@@ -151,6 +151,13 @@ def finish(image: torch.Tensor, levels: Levels | None) -> torch.Tensor:
     return tv.normalize(image.to(torch.float32), list(mean), list(std))
 
 
+def _reason(error: Exception) -> str:
+    """Return in a few words why an item could not be decoded, without its name."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image that can be read"
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
 class TorchvisionExecutor:
     """A thread pool that takes each sample through the reference, a few batches ahead.
 
@@ -169,7 +176,7 @@ class TorchvisionExecutor:
         try:
             image = decode(item)
         except UNREADABLE as error:
-            return (getattr(error, "strerror", None) or str(error)).lower()
+            return _reason(error)
         records, status = self.job.program.resolve(uniforms, image.shape[-2], image.shape[-1])
         if status is not Status.OK:
             return STATUS_REASONS[status]
