@@ -66,7 +66,7 @@ def preview(
     made, good = _draw(source, loaded, seed, epochs, indices)
     if not good:
         raise SourceError("preview: some image must be readable, got none. Check the files.")
-    originals = [decode(source.item(int(indices[position]))).permute(1, 2, 0).numpy() for position in good]
+    originals = [decode(source.item(int(indices[position])), loaded).permute(1, 2, 0).numpy() for position in good]
     words = [
         [decided(loaded, seed, number, int(indices[position]), original.shape[:2]) for number in epochs]
         for position, original in zip(good, originals, strict=True)

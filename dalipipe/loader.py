@@ -188,7 +188,7 @@ class DataLoader:
         most = _largest(batch_sampler) if batch_sampler is not None else self.batch_size or _SINGLE
         self._cut = Cut(self.batch_size or _SINGLE, drop_last, self.shard)
         self._order = self._make_order()
-        kept = with_cache(self.source, cache, cache_gb, int(threads))
+        kept = with_cache(self.source, self.recipe, cache, cache_gb, int(threads))
         output = Output(dtype, memory_format)
         self.job = Job(kept, self.recipe, self.seed, most, int(threads), int(ahead), device_id, output)
         self.quarantine = Quarantine(self.source, policy, self.seed)

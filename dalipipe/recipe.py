@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StrictBool, ValidationError, model_validator
 
 from dalipipe.errors import RecipeError
 from dalipipe.ops import OPS, CenterCrop, Container, ImageSpec, Normalize, Op, Resize, ToDtype
@@ -43,6 +43,8 @@ class Recipe(BaseModel):
         name: Short name, as in the file name.
         description: One sentence.
         evaluation: Name or path of the recipe for validation images; empty for the one derived by `eval_twin`.
+        apply_exif_orientation: Whether photos are turned as their camera noted it (JPEG and PNG) before the first op.
+            By default they are taken as they are stored, as torchvision.datasets.ImageFolder takes them.
         ops: The steps, in order, all of one kind.
     """
 
@@ -51,6 +53,7 @@ class Recipe(BaseModel):
     name: str = Field(min_length=1)
     description: str = ""
     evaluation: str = ""
+    apply_exif_orientation: StrictBool = False
     ops: tuple[SerializeAsAny[Op], ...]
 
     @model_validator(mode="after")
@@ -61,6 +64,8 @@ class Recipe(BaseModel):
                 f"a recipe holds ops of one kind, got {names['image'][0]} for images and {names['text'][0]} for text. "
                 "Make two recipes of it"
             )
+        if names["text"] and self.apply_exif_orientation:
+            raise ValueError("apply_exif_orientation is for images, got a recipe of text ops. Leave it out")
         return self
 
     @property
@@ -175,13 +180,20 @@ class Recipe(BaseModel):
 
     def to_toml(self) -> str:
         """Return TOML from which `from_toml` makes an equal recipe."""
-        head = {"name": self.name, "description": self.description, "evaluation": self.evaluation}
+        head = {
+            "name": self.name,
+            "description": self.description,
+            "evaluation": self.evaluation,
+            "apply_exif_orientation": self.apply_exif_orientation,
+        }
         ops = [{"op": op.op, **op.arguments()} for op in self.ops]
         return tomli_w.dumps({**{key: value for key, value in head.items() if value}, "ops": ops})
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change when an op or an argument does, and not with the name or the comments."""
-        ops = [op.model_dump(mode="json") for op in self.ops]
+        ops: list[Any] = [op.model_dump(mode="json") for op in self.ops]
+        if self.apply_exif_orientation:
+            ops.insert(0, "apply_exif_orientation")
         return hashlib.sha256(json.dumps(ops, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -262,10 +274,15 @@ class Recipe(BaseModel):
         """Return the recipe for validation images or sentences.
 
         That is the one named by `evaluation` (a recipe's name, or a path beside this recipe's file). Without one:
-        resize to 256/224 of the output, crop the centre, and keep this recipe's rescaling and normalisation.
+        resize to 256/224 of the output, crop the centre, and keep this recipe's rescaling and normalisation. Where this
+        recipe applies the Exif orientation, so does its twin.
         """
-        if self.evaluation:
-            return Recipe.load(self.evaluation)
+        twin = Recipe.load(self.evaluation) if self.evaluation else self._derived_twin()
+        if not self.apply_exif_orientation or twin.apply_exif_orientation:
+            return twin
+        return twin.model_copy(update={"apply_exif_orientation": True})
+
+    def _derived_twin(self) -> Recipe:
         if not self.is_random:
             return self
         if self.kind == "text":

@@ -106,8 +106,12 @@ def compile_recipe(job: Job, backend: str) -> Executor:
     return DaliExecutor(job, "gpu" if name == "dali-gpu" else "cpu", Graph(dali.build, dali.prepare))
 
 
-def with_cache(source: Source, mode: CacheMode | None, budget_gb: float | None, num_threads: int) -> Source:
+def with_cache(
+    source: Source, recipe: Recipe, mode: CacheMode | None, budget_gb: float | None, num_threads: int
+) -> Source:
     """Return a source that keeps decoded images in memory, or the source itself where `mode` is None.
+
+    The images are kept as they reach the first op of the recipe.
 
     Raises:
         ConfigError: no such mode, or the images do not fit with mode "ram".
@@ -118,7 +122,7 @@ def with_cache(source: Source, mode: CacheMode | None, budget_gb: float | None, 
         raise ConfigError(f'cache: must be "ram", "auto" or None, got {mode!r}. Choose one of them.')
     from dalipipe.backends.ram_cache import RamCache
 
-    return RamCache(source, mode, budget_gb, num_threads)
+    return RamCache(source, mode, budget_gb, num_threads, apply_exif_orientation=recipe.apply_exif_orientation)
 
 
 def describe_step(recipe: Recipe, backend: str) -> list[str]:

@@ -21,6 +21,7 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.plugin.numba import NumbaFunction, address_as_void_pointer
 
 from dalipipe.geometry import COLUMNS, resolve
+from dalipipe.orientation import orientation_of, turns
 from dalipipe.records import RECORD
 
 SETUP_SIGNATURE = nb.void(nb.uint64, nb.uint64, nb.int32, nb.uint64, nb.uint64, nb.int32, nb.int32)
@@ -128,6 +129,36 @@ def resolve_sample(outs, ins, in_shapes):
     status = carray(address_as_void_pointer(outs[1]), 1, dtype=np.int32)
     status[0] = resolve(table, uniforms, size[0], size[1], records)
     return records, size[0], size[1]
+
+
+def _turn_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins, samples):
+    for sample in range(samples):
+        shape_of(out_shapes, 0, sample, samples, 1)[0] = 3
+        shape_of(out_shapes, 1, sample, samples, 1)[0] = 3
+
+
+def _turn_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
+    out, into = addresses(outs, 2), addresses(ins, 2)
+    turn, turned, size = integers(out[0], 3), addresses(out[1], 3), addresses(into[1], 3)
+    count = shape_of(in_shapes, 0, 0, 1, 1)[0]
+    across, down, exchanged = turns(orientation_of(carray(address_as_void_pointer(into[0]), count, dtype=np.uint8)))
+    turn[0], turn[1], turn[2] = across, down, exchanged
+    turned[0], turned[1], turned[2] = size[1] if exchanged else size[0], size[0] if exchanged else size[1], size[2]
+
+
+@cache
+def turner() -> Compiled:
+    """Return the operator that reads how an encoded image is to be turned.
+
+    Bytes (n,) uint8, size (3,) int64 as it is stored -> (3,) int32: whether to mirror left and right, top and bottom,
+    and to exchange rows and columns; (3,) int64: size as it is shown.
+    """
+    return Compiled(
+        cfunc(SETUP_SIGNATURE, cache=True)(_turn_setup),
+        cfunc(RUN_SIGNATURE, cache=True)(_turn_run),
+        outputs=((types.INT32, 1), (types.INT64, 1)),
+        inputs=((types.UINT8, 1), (types.INT64, 1)),
+    )
 
 
 def _resolve_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins, samples):

@@ -25,7 +25,7 @@ from nvidia.dali.pipeline import Pipeline
 from dalipipe import ops
 from dalipipe.backends import dali_colour
 from dalipipe.backends.base import Job
-from dalipipe.backends.compiled import operator, resolver
+from dalipipe.backends.compiled import operator, resolver, turner
 from dalipipe.errors import BackendError
 from dalipipe.geometry import ARGUMENTS, Program
 from dalipipe.recipe import Recipe
@@ -294,6 +294,28 @@ def decode(encoded: DataNode, kind: str, device: Device, window: dict[str, DataN
     return fn.decoders.image_slice(encoded, axes=[0, 1], **window, **options)
 
 
+def turned(encoded: DataNode, shape: DataNode, kind: str, recipe: Recipe) -> tuple[DataNode | None, DataNode]:
+    """Return how images are to be turned before the first op, None where they are not, and their (H, W, C) then."""
+    if kind == "pixels" or not recipe.apply_exif_orientation:
+        return None, shape
+    turn, shown = operator(turner(), encoded, shape)
+    return turn, shown
+
+
+def straighten(images: DataNode, turn: DataNode) -> DataNode:
+    """Return images turned as `turned` says; those that stand upright pass by."""
+    across, down, exchanged = turn[0], turn[1], turn[2]
+    mirrored = (across + down) > 0
+    through, around = fn._conditional.split(images, predicate=mirrored, _if_stmt=True)
+    across, _ = fn._conditional.split(across, predicate=mirrored, _if_stmt=True)
+    down, _ = fn._conditional.split(down, predicate=mirrored, _if_stmt=True)
+    through = fn.flip(through, horizontal=across, vertical=down)
+    images = fn._conditional.merge(through, around, predicate=mirrored)
+    through, around = fn._conditional.split(images, predicate=exchanged > 0, _if_stmt=True)
+    through = fn.transpose(through, perm=[1, 0, 2], output_layout="HWC")
+    return fn._conditional.merge(through, around, predicate=exchanged > 0)
+
+
 def _take(images: DataNode, step: Step) -> DataNode:
     """Take images through a step; through one that not every sample goes through only those that do."""
     lowering = LOWERINGS[type(step.op)][0]
@@ -304,12 +326,25 @@ def _take(images: DataNode, step: Step) -> DataNode:
     return _routed(images, step, step.number(DO, types.BOOL), lowering)
 
 
-def lower(job: Job, encoded: DataNode, records: DataNode, kind: str, device: Device) -> DataNode:
-    """Return the images that leave the recipe, in the job's form: CHW, or HWC for channels_last."""
+def lower(
+    job: Job, encoded: DataNode, records: DataNode, kind: str, device: Device, turn: DataNode | None = None
+) -> DataNode:
+    """Return the images that leave the recipe, in the job's form: CHW, or HWC for channels_last.
+
+    Args:
+        job: What to run.
+        encoded: The encoded bytes, or the pixels, on the CPU.
+        records: What is done to each sample.
+        kind: What the source's items are.
+        device: Where the pixels are made.
+        turn: How they are turned first, see `turned`.
+    """
     program = job.program
     steps = [Step(op, records, row, device, program) for row, op in enumerate(program.ops)]
     steps, tail = steps[: len(steps) - program.tail], steps[len(steps) - program.tail :]
-    if steps and isinstance(steps[0].op, ops.RandomResizedCrop) and not program.gated(0):
+    if turn is not None:
+        images = straighten(decode(encoded, kind, device), turn)
+    elif steps and isinstance(steps[0].op, ops.RandomResizedCrop) and not program.gated(0):
         first = steps.pop(0)
         box = first.numbers(ARGS, ARGS + 4, types.INT32)
         images = _resize(decode(encoded, kind, device, window={"start": box[0:2], "shape": box[2:4]}), first)
@@ -374,7 +409,8 @@ def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
             ndim=[3 if kind == "pixels" else 1, 1, 0],
         )
         encoded, shape = load(item, kind)
+        turn, shape = turned(encoded, shape, kind, job.recipe)
         records, status = resolve_node(job.program, uniforms, shape)
-        images = lower(job, encoded, records, kind, device)
+        images = lower(job, encoded, records, kind, device, turn)
         pipeline.set_outputs(images, label.gpu() if device == "gpu" else label, status)
     return pipeline

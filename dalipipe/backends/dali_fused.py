@@ -39,7 +39,7 @@ from dalipipe.backends.compiled import (
     set_records_shape,
     shape_of,
 )
-from dalipipe.backends.dali import Device, Feed, bytes_constant, decode, encode, load
+from dalipipe.backends.dali import Device, Feed, bytes_constant, decode, encode, load, straighten, turned
 from dalipipe.backends.kernels import OUT_HEIGHT, OUT_WIDTH, run_steps
 from dalipipe.recipe import Recipe
 from dalipipe.records import OUT_H, OUT_W, RECORD
@@ -223,6 +223,19 @@ def _inputs(feed: Feed, kind: str) -> tuple[DataNode, DataNode, DataNode, DataNo
     return nodes[0], nowhere, nodes[-2], nodes[-1]
 
 
+def _decode_whole(
+    item: DataNode, place: DataNode, uniforms: DataNode, table: DataNode, kind: str, recipe: Recipe
+) -> tuple[DataNode, ...]:
+    """Return what `_decode_windows` does for photos that are turned first, and so decoded whole."""
+    encoded, stored = load(item, kind.removeprefix("mixed "))
+    turn, shape = turned(encoded, stored, kind, recipe)
+    assert turn is not None
+    size = fn.cast(math.max(shape[0:2], place[1:3]), dtype=types.INT64) if kind.startswith("mixed") else shape
+    records, status, _start, _extent = operator(window(), table, uniforms, size)
+    corner = types.Constant(np.zeros(2, np.int32), dtype=types.INT32, device="cpu")
+    return straighten(decode(encoded, kind.removeprefix("mixed "), "cpu"), turn), records, status, corner
+
+
 def _decode_windows(
     item: DataNode, place: DataNode, uniforms: DataNode, table: DataNode, kind: str
 ) -> tuple[DataNode, ...]:
@@ -258,6 +271,8 @@ def build(job: Job, kind: str, _device: Device, feed: Feed) -> Pipeline:
         if kind == "pixels":
             records, status, start, _extent = operator(window(), table, uniforms, place[1:3])
             pixels = types.Constant(np.zeros((1, 1, 3), np.uint8), dtype=types.UINT8, device="cpu")
+        elif job.recipe.apply_exif_orientation:
+            pixels, records, status, start = _decode_whole(item, place, uniforms, table, kind, job.recipe)
         else:
             pixels, records, status, start = _decode_windows(item, place, uniforms, table, kind)
         images = operator(runner(job.dtype), pixels, records, start, *finish_and_plan(job), place)

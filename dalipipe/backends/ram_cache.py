@@ -17,8 +17,9 @@ from PIL import Image
 from dalipipe.backends.base import CacheMode
 from dalipipe.backends.dali import encode
 from dalipipe.errors import ConfigError
+from dalipipe.orientation import upright
 from dalipipe.sources import Source
-from dalipipe.sources.base import Item, key_of, name_of
+from dalipipe.sources.base import Item, encoded_bytes, key_of, name_of
 
 _FILL_BATCH = 64
 _log = logging.getLogger("dalipipe")
@@ -67,16 +68,25 @@ class RamCache:
         mode: "ram": all of them must fit; "auto": those that fit are kept, in the order of the source.
         budget_gb: Most memory to take, in 10**9 bytes; by default half of what is free.
         num_threads: Threads that decode.
+        apply_exif_orientation: Whether photos are kept as their camera says they are to be shown.
 
     Raises:
         ConfigError: the images do not fit, with mode "ram"; the message says how much they need.
     """
 
-    def __init__(self, source: Source, mode: CacheMode, budget_gb: float | None = None, num_threads: int = 1) -> None:
+    def __init__(
+        self,
+        source: Source,
+        mode: CacheMode,
+        budget_gb: float | None = None,
+        num_threads: int = 1,
+        *,
+        apply_exif_orientation: bool = False,
+    ) -> None:
         self.source = source
         self.classes: Sequence[str] = source.classes
         self.labels: NDArray[np.int64] = source.labels
-        self._threads = num_threads
+        self._threads, self._upright = num_threads, apply_exif_orientation
         self._pixels: list[NDArray[np.uint8] | None] = [None] * len(source)
         budget = psutil.virtual_memory().available // 2 if budget_gb is None else int(budget_gb * 1e9)
         with ThreadPoolExecutor(num_threads) as pool:
@@ -114,7 +124,16 @@ class RamCache:
             indices = self._chosen[begin : begin + _FILL_BATCH]
             decoded = _decode(pipeline, [encode(self.source.item(index)) for index in indices])
             for index, pixels in zip(indices, decoded, strict=True):
-                self._pixels[index] = pixels
+                self._pixels[index] = self._turned(index, pixels) if self._upright else pixels
+
+    def _turned(self, index: int, pixels: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+        item = self.source.item(index)
+        if pixels is None or isinstance(item, np.ndarray):
+            return pixels
+        try:
+            return upright(pixels, encoded_bytes(item))
+        except OSError:  # it vanished since it was decoded; whoever asks for it is told
+            return None
 
     def __len__(self) -> int:
         """Return the number of samples."""

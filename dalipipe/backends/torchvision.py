@@ -17,10 +17,11 @@ from torchvision.transforms.v2 import functional
 
 from dalipipe import plan
 from dalipipe.backends.base import Job, Result, checked
-from dalipipe.recipe import Levels
+from dalipipe.orientation import upright
+from dalipipe.recipe import Levels, Recipe
 from dalipipe.records import ARGS, BILINEAR, DO, OUT_H, OUT_W, STATUS_REASONS, Do, Status
 from dalipipe.sampling import Batch
-from dalipipe.sources.base import Item
+from dalipipe.sources.base import Item, encoded_bytes
 
 Record = NDArray[np.float64]
 
@@ -30,8 +31,8 @@ UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 tv: Any = functional  # torchvision has no type annotations that mypy could read
 
 
-def decode(item: Item) -> torch.Tensor:
-    """Return the pixels of an item, (3, H, W) uint8 RGB.
+def decode(item: Item, recipe: Recipe | None = None) -> torch.Tensor:
+    """Return the pixels of an item, (3, H, W) uint8 RGB, turned as it says itself where the recipe asks for that.
 
     Raises:
         OSError: the file can't be opened, or is not an image that Pillow can read.
@@ -41,6 +42,8 @@ def decode(item: Item) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(item.transpose(2, 0, 1)))
     with Image.open(item if isinstance(item, str) else io.BytesIO(item)) as opened:
         pixels = np.array(opened.convert("RGB"))
+    if recipe is not None and recipe.apply_exif_orientation:
+        pixels = upright(pixels, encoded_bytes(item))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -174,7 +177,7 @@ class TorchvisionExecutor:
         """Return the finished image of a sample, or why there is none."""
         item = checked(self.job.source, index)
         try:
-            image = decode(item)
+            image = decode(item, self.job.recipe)
         except UNREADABLE as error:
             return _reason(error)
         records, status = self.job.program.resolve(uniforms, image.shape[-2], image.shape[-1])

@@ -31,7 +31,7 @@ class LoaderSubject:
         self._backend = backend
         self._source: Source = FolderSource(work.root)
         if cached:
-            self._source = with_cache(self._source, "ram", None, work.threads)
+            self._source = with_cache(self._source, work.recipe, "ram", None, work.threads)
 
     @contextmanager
     def open(self, recipe: Recipe, indices: NDArray[np.int64]) -> Iterator[Iterable[Batch]]:

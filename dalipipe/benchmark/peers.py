@@ -43,6 +43,10 @@ def transforms_of(recipe: Recipe, form: Form) -> Any:
     Raises:
         BackendError: an op that has no counterpart here.
     """
+    if recipe.apply_exif_orientation:
+        raise BackendError(
+            f"torchvision-{form}: can't be made for a recipe with apply_exif_orientation. Leave it out of --backends."
+        )
     steps = [_pixel_step(op, form) for op, at in zip(recipe.ops, recipe.stages, strict=True) if at == "pixels"]
     if form == "pil":
         steps.append(v2.PILToTensor())

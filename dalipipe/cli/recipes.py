@@ -86,7 +86,8 @@ def _describe(recipe: Recipe, console: Console) -> None:
         console.print(printable(recipe.description), markup=False)
     console.print()
     start, *after = recipe.shapes()
-    rows = [("the image as decoded", str(start))]
+    decoded = "the image as decoded" + (", turned as Exif says" if recipe.apply_exif_orientation else "")
+    rows = [(decoded, str(start))]
     rows += [(_call(op), str(spec)) for op, spec in zip(recipe.ops, after, strict=True)]
     console.print(_pairs(rows, headings=("step", "height x width x channels after it")))
     console.print()

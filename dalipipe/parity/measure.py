@@ -148,7 +148,7 @@ class _Comparison:
     def _samples(self, index: int) -> list[_Sample]:
         settings, parts, name = self.settings, program(self.recipe), name_of(self.source, index)
         try:
-            image = decode(checked(self.source, index))
+            image = decode(checked(self.source, index), self.recipe)
         except UNREADABLE:
             self.unreadable.append(name)
             return []
@@ -193,6 +193,9 @@ class _Comparison:
         seed = self.settings.seed
         sizes = [size_after(step, pixels.shape[:2], seed, index) for index, pixels in enumerate(before)]
         recipe = framed(step, sizes)
+        if step.encoded:
+            turned = self.recipe.apply_exif_orientation
+            recipe = recipe.model_copy(update={"apply_exif_orientation": turned})
         height, width = recipe.output_shape[1:]
         counts = [3 * min(h, height) * min(w, width) for h, w in sizes]
         job = self._job(Items(items), recipe)

@@ -22,6 +22,10 @@ FILES: Final[dict[str, tuple[Reading, str]]] = {
     "BMP, TIFF, PNM, JPEG 2000, WebP": ("as the reference", ""),
     "animated PNG": ("as the reference", "its first picture"),
     "EXIF orientation": ("as the reference", "ignored, as ImageFolder ignores it"),
+    "EXIF orientation, `apply_exif_orientation = true` in the recipe": (
+        "as the reference",
+        "JPEG and PNG are turned as their camera noted it; the image is then decoded whole",
+    ),
     "16-bit PNG and TIFF": (
         "another way",
         "DALI keeps the upper 8 bits; Pillow, and so the reference, makes all but the darkest levels white",

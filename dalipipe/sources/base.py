@@ -79,6 +79,18 @@ def name_of(source: Source, index: int) -> str:
     return item if isinstance(item, str) else f"sample {index}"
 
 
+def encoded_bytes(item: str | bytes) -> bytes:
+    """Return the bytes of an encoded image, read from its file where the item is a path.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    if isinstance(item, bytes):
+        return item
+    with open(item, "rb") as file:  # noqa: PTH123 (a str may hold bytes that are not UTF-8)
+        return file.read()
+
+
 def describe(source: Source) -> str:
     """Return what to call a source in an error message: its folder where it has one, else its type."""
     while isinstance(source, SubsetSource):

@@ -1,12 +1,15 @@
 """The graph of dali-gpu, audited without a GPU: what could only fail there is looked up in DALI's own registries."""
 
 import tomllib
+import warnings
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import count
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
-from nvidia.dali import backend
+from nvidia.dali import backend, fn
 
 from dalipipe import ops
 from dalipipe.backends import Job, dali
@@ -43,6 +46,7 @@ def graph(recipe: Recipe, kind: str, source_of) -> list[Node]:
     job = replace(Job(source_of([]), recipe, batch_size=3), device_id=None)
     pipeline = dali.build(job, kind, "gpu", lambda: pytest.fail("nothing runs"))
     pipeline._build_graph()
+    require_serialisable(job, kind)
     nodes = []
     for instance in pipeline._ops:
         inputs = tuple(node.device for node in instance.inputs)
@@ -51,6 +55,23 @@ def graph(recipe: Recipe, kind: str, source_of) -> list[Node]:
         arguments = {name: value for name, value in given.items() if not name.startswith("_")}
         nodes.append(Node(getattr(operator, "schema_name", "ExternalSource"), operator.device, inputs, arguments))
     return nodes
+
+
+def require_serialisable(job: Job, kind: str) -> None:
+    """Let DALI put the graph together and write it down, which is as far as it goes without a GPU.
+
+    Numba's operators can't be written down; what they give comes from outside instead.
+    """
+    names = (f"from outside {number}" for number in count())
+
+    def stand_in(compiled, *_inputs):
+        outputs = [fn.external_source(name=next(names), dtype=kind, ndim=ndim) for kind, ndim in compiled.outputs]
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    with patch.object(dali, "operator", stand_in), warnings.catch_warnings():
+        # The uniforms have nowhere to go then.
+        warnings.filterwarnings("ignore", "The external source node .* produces 3 outputs", Warning)
+        assert dali.build(job, kind, "gpu", lambda: pytest.fail("nothing runs")).serialize()
 
 
 def problems(nodes: list[Node]) -> list[str]:
@@ -109,6 +130,14 @@ def test_every_shipped_recipe_passes_the_audit_with_as_many_operators_as_expecte
     nodes = graph(Recipe.load(name), "path", source_of)
     assert problems(nodes) == []
     assert sum(node.device == "gpu" for node in nodes) == OPERATORS[name]
+
+
+def test_what_can_not_be_put_together_is_found(source_of, monkeypatch):
+    """An operator that takes pixels from the GPU to the CPU does not pass DALI's own checks either."""
+    broken = (lambda images, step: fn.flip(images, device="cpu"), "flip")
+    monkeypatch.setitem(dali.LOWERINGS, ops.RandomHorizontalFlip, broken)
+    with pytest.raises((RuntimeError, ValueError)):
+        graph(Recipe(name="test", ops=(ops.CenterCrop(size=9), ops.RandomHorizontalFlip())), "path", source_of)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ EXAMPLES = {
     ],
     "animated PNG": [encoded("png", **TWO)],
     "EXIF orientation": [turned()],
+    "EXIF orientation, `apply_exif_orientation = true` in the recipe": [turned()],
     "16-bit PNG and TIFF": [encoded("png", SIXTEEN), encoded("tiff", SIXTEEN)],
     "GIF, animated or not": [encoded("gif"), encoded("gif", **TWO)],
     "animated WebP": [encoded("webp", **TWO)],
@@ -56,9 +57,9 @@ def test_the_page_is_up_to_date():
     assert PAGE.read_text(encoding="utf-8") == page(), "run python -m dalipipe.parity.page"
 
 
-def read(file, backend):
+def read(file, backend, upright):
     """The file's pixels on a backend, or why there are none."""
-    recipe = Recipe(name="test", ops=(ops.CenterCrop(size=(20, 20)),))
+    recipe = Recipe(name="test", ops=(ops.CenterCrop(size=(20, 20)),), apply_exif_orientation=upright)
     executor = compile_recipe(Job(Items([file]), recipe, batch_size=1), backend)
     try:
         (result,) = executor.run([Batch(0, np.array([0]), np.array([0]))])
@@ -71,7 +72,7 @@ def read(file, backend):
 @pytest.mark.parametrize("kind", FILES)
 def test_files_are_read_as_the_page_says(kind, backend):
     for file in EXAMPLES[kind]:
-        found, expected = read(file, backend), read(file, "torchvision")
+        found, expected = (read(file, name, "apply_exif" in kind) for name in (backend, "torchvision"))
         if FILES[kind][0] == "refused":
             assert isinstance(found, str)
             continue

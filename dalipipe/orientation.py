@@ -1,0 +1,106 @@
+"""Which way up a photo is to be shown, as its camera noted it: Exif's orientation; pure, compiled by Numba.
+
+Source: Exif 2.32, tag 0x0112; `torchvision.io.decode_image(apply_exif_orientation=True)`, which looks at JPEG and PNG
+files only, and `PIL.ImageOps.exif_transpose`.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+_TAG, _SHORT = 0x0112, 3
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@njit(cache=True)
+def _number(data, at, count, big):
+    """Return `count` bytes as an unsigned number."""
+    number = 0
+    for place in range(count):
+        number = number << 8 | int(data[at + place if big else at + count - 1 - place])
+    return number
+
+
+@njit(cache=True)
+def _begins(data, at, text):
+    """Return whether some bytes stand at a place."""
+    if at + len(text) > len(data):
+        return False
+    for place in range(len(text)):  # noqa: SIM110 - Numba compiles loops, not generators
+        if data[at + place] != text[place]:
+            return False
+    return True
+
+
+@njit(cache=True)
+def _of_tiff(data, begin, end):
+    """Return the orientation in the first directory of an Exif block, 1 where it has none."""
+    end = min(end, len(data))
+    big = _begins(data, begin, b"MM")
+    if end - begin < 8 or not (big or _begins(data, begin, b"II")):
+        return 1
+    directory = begin + _number(data, begin + 4, 4, big)
+    if directory + 2 > end:
+        return 1
+    for entry in range(_number(data, directory, 2, big)):
+        at = directory + 2 + 12 * entry
+        if at + 12 > end:
+            return 1
+        if _number(data, at, 2, big) == _TAG and _number(data, at + 2, 2, big) == _SHORT:
+            found = _number(data, at + 8, 2, big)
+            return found if 1 <= found <= 8 else 1
+    return 1
+
+
+@njit(cache=True)
+def orientation_of(data):
+    """Return the Exif orientation of an encoded image, 1 (as it is) to 8.
+
+    Args:
+        data: (n,) uint8, the bytes of a file. What is neither JPEG nor PNG, or is broken, has none.
+    """
+    if _begins(data, 0, b"\xff\xd8"):
+        at = 2
+        while at + 4 <= len(data) and data[at] == 0xFF:
+            marker, size = data[at + 1], _number(data, at + 2, 2, True)
+            if marker == 0xFF:  # a byte that fills
+                at += 1
+                continue
+            if marker == 0xDA or marker == 0xD9:
+                return 1
+            if marker == 0xE1 and _begins(data, at + 4, b"Exif\x00\x00"):
+                return _of_tiff(data, at + 10, at + 2 + size)
+            at += 2 + size
+    elif _begins(data, 0, b"\x89PNG\r\n\x1a\n"):
+        at = 8
+        while at + 8 <= len(data):
+            size = _number(data, at, 4, True)
+            if _begins(data, at + 4, b"eXIf"):
+                return _of_tiff(data, at + 8, at + 8 + size)
+            at += 12 + size
+    return 1
+
+
+@njit(cache=True)
+def turns(orientation):
+    """Return whether to mirror left and right, top and bottom, and then to exchange rows and columns."""
+    return (
+        orientation == 2 or orientation == 3 or orientation == 7 or orientation == 8,
+        orientation == 3 or orientation == 4 or orientation == 6 or orientation == 7,
+        orientation >= 5,
+    )
+
+
+def upright(pixels: NDArray[Scalar], encoded: bytes) -> NDArray[Scalar]:
+    """Return the pixels of an encoded image as they are to be shown.
+
+    Shapes: (H, W, C) -> (H, W, C) or (W, H, C), contiguous.
+    """
+    across, down, exchanged = turns(orientation_of(np.frombuffer(encoded, np.uint8)))
+    pixels = pixels[:: -1 if down else 1, :: -1 if across else 1]
+    return np.ascontiguousarray(pixels.transpose(1, 0, 2) if exchanged else pixels)
