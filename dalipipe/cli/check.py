@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -168,7 +169,7 @@ def _show(report: Report, console: Console, seconds: float) -> None:
     console.print(
         Text.assemble(
             (printable(report.root), "bold"),
-            f"  {_count(len(report.files), 'image')} in {_count(labels, 'class')}{divided}; decoded in {seconds:.1f} s",
+            f"  {_count(len(report.files), 'image')} in {_count(labels, 'class')}{divided}; checked in {seconds:.1f} s",
         )
     )
     console.print()
@@ -181,7 +182,7 @@ def _show(report: Report, console: Console, seconds: float) -> None:
             f"{printable(name) or 'no ending'} {count}" for name, count in report.endings_left_out().items()
         )
         console.print()
-        console.print(Text.assemble(("Left out, as no image by ending or place: ", "bold"), endings))
+        console.print(Text.assemble(("Not seen by training, for their ending or place: ", "bold"), endings))
 
 
 def _has(tallies: list[Tally], part: str) -> bool:
@@ -275,6 +276,8 @@ def _conclude(report: Report, mend: Fixes, console: Console, json: Path | None, 
     failing = sum(file.fails for file in report.files)
     if failing:
         console.print(f"{_count(failing, 'image')} would fail in training.", style="bold red")
+    elif any(group.across == "train and val" for group in report.duplicates):
+        console.print("Every image can be decoded, but none must be in both train and val.", style="bold yellow")
     elif any(file.findings for file in report.files):
         console.print("Every image can be trained on; the warnings are worth a look.", style="bold green")
     else:
@@ -292,4 +295,5 @@ def _conclude(report: Report, mend: Fixes, console: Console, json: Path | None, 
     elif mend.renamed or mend.moved:
         console.print("Next: --fix-list fix.sh writes a script that renames and moves such files.", markup=False)
     if failing:
-        console.print("Or train without them: dalipipe train DATA --on-error skip", markup=False)
+        root = shlex.quote(report.root)
+        console.print(printable(f"Or train without them: dalipipe train {root} --on-error skip"), markup=False)

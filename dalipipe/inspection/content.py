@@ -37,7 +37,6 @@ _LIES: Final = {
 _BEGINNINGS: Final = {
     b"\xff\xd8\xff": "a JPEG",
     b"\x89PNG\r\n\x1a\n": "a PNG",
-    b"RIFF": "a RIFF file, as WebP is",
     b"GIF8": "a GIF",
     b"II*\0": "a TIFF",
     b"MM\0*": "a TIFF",
@@ -135,7 +134,7 @@ def ends_early(data: bytes) -> bool:
     if data.startswith((b"II*\0", b"MM\0*")):
         order: Any = "little" if data.startswith(b"II") else "big"
         return len(data) <= int.from_bytes(data[4:8], order)
-    return any(len(data) < len(beginning) and beginning.startswith(data) for beginning in list(_BEGINNINGS)[:3])
+    return len(data) > 1 and any(beginning.startswith(data) for beginning in (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
 
 
 def _jpeg_ends(data: bytes) -> bool:
@@ -172,7 +171,7 @@ def explain(data: bytes, form: str | None, reason: str) -> tuple[str, str]:
     if ends_early(data) or (form in _DECODED and _pillow_misses_the_end(data)):
         return "truncated", f"{known} that ends early, after {len(data):,} bytes"
     if form is None:
-        damaged = known.startswith(("a JPEG", "a PNG", "a TIFF", "a GIF", "a RIFF"))
+        damaged = known.removeprefix("a ") in ("JPEG", "PNG", "TIFF", "GIF", "WebP")
         return "undecodable", f"{known} with a damaged header" if damaged else f"{known}, no image"
     if form not in _DECODED:
         return "undecodable", f"{known}, which DALI doesn't read: convert it"
@@ -206,6 +205,8 @@ def seems(data: bytes) -> str:
     for beginning, name in _BEGINNINGS.items():
         if data.startswith(beginning):
             return name
+    if data.startswith(b"RIFF"):
+        return "a WebP" if data[8:12] == b"WEBP" else "a sound or a video"
     if data[4:8] == b"ftyp":
         return _BRANDS.get(data[8:12], "a video")
     head = data[:_TEXT_BYTES]

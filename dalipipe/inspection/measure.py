@@ -12,8 +12,9 @@ import os
 import stat
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -74,9 +75,14 @@ def inspect(data: str | os.PathLike[str] | None, threads: int, progress: Progres
     files, marks = list(listing.files), dict[int, Mark]()
     tell = progress or (lambda what, done, total: None)
     done = 0
-    with ThreadPoolExecutor(threads) as pool, Decoder(threads, BATCH) as decoder, warnings.catch_warnings():
+    with (
+        warnings.catch_warnings(),
+        Decoder(threads, BATCH) as decoder,
+        ThreadPoolExecutor(threads) as pool,
+        closing(_reads(pool, [file.path for file in files])) as reads,  # before the pool, so that Ctrl-C ends at once
+    ):
         warnings.filterwarnings("ignore", module=r"PIL\.")  # what Pillow warns of is found and said here
-        for batch in _batches(_reads(pool, [file.path for file in files])):
+        for batch in _batches(reads):
             for read, failure in zip(batch, _failures(batch, decoder), strict=True):
                 files[read.index] = _judge(files[read.index], read, failure)
                 if read.mark is not None and not files[read.index].fails:
@@ -89,7 +95,7 @@ def inspect(data: str | os.PathLike[str] | None, threads: int, progress: Progres
     return Report(listing.root, files, duplicates, listing.left_out)
 
 
-def _reads(pool: ThreadPoolExecutor, paths: Sequence[str]) -> Iterator[_Read]:
+def _reads(pool: ThreadPoolExecutor, paths: Sequence[str]) -> Generator[_Read, None, None]:
     """Yield every file in order, read by the threads of a pool a little ahead."""
     chunks = (range(begin, min(begin + _CHUNK, len(paths))) for begin in range(0, len(paths), _CHUNK))
     pending: deque[Future[list[_Read]]] = deque()
