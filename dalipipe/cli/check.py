@@ -199,7 +199,7 @@ def _show_classes(tallies: list[Tally], console: Console) -> None:
         worst = sorted(tallies, key=lambda row: (-row.failing, -row.warned))[:_CLASSES]
         shown = [row for row in tallies if row in worst]
     for row in shown:
-        name = printable(f"{row.part}/{row.label}" if row.part else row.label)
+        name = Text(printable(f"{row.part}/{row.label}" if row.part else row.label))  # it may look like markup
         style = "bold red" if row.failing else ""
         images = row.good + row.failing + row.warned
         table.add_row(name, *(f"{n:,}" if n else "-" for n in (images, row.good, row.failing, row.warned)), style=style)

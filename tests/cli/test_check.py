@@ -131,6 +131,16 @@ def test_many_classes_are_cut_to_those_with_trouble(make_image_folder):
     assert "and 3 more classes" in result.stdout
 
 
+def test_names_that_look_like_markup_are_shown_as_they_are(make_image_folder):
+    root = make_image_folder("[red]photos", classes=("[b]ant[i]",), per_class=1)
+    (root / "[b]ant[i]/[u].jpg").write_bytes(HTML)
+    (root / "[b]ant[i]/a.[s]").touch()
+    result = run(root)
+    assert result.exit_code == 1, result.output
+    for name in ("[red]photos", "[b]ant[i]  ", "[b]ant[i]/[u].jpg", ".[s] 1"):
+        assert name in result.stdout
+
+
 def test_without_data_the_demonstration_pictures_are_checked(tmp_path, monkeypatch):
     monkeypatch.setenv("DALIPIPE_CACHE", str(tmp_path))
     monkeypatch.setattr("dalipipe.samples.ensure.__kwdefaults__", {"train": 8, "val": 4, "size": (64, 48), "seed": 0})
