@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 
 from dalipipe.errors import SourceError
 from dalipipe.geometry import Program, program
@@ -168,3 +169,12 @@ def checked(source: Source, index: int) -> Item:
     raise SourceError(
         f"sample {name_of(source, index)!r}: must be a path, bytes or a uint8 array (H, W, 3), got {got}. Convert it."
     )
+
+
+def pixel_limit() -> int | None:
+    """Return how many pixels an image may have at most, by its header; None where there is no limit.
+
+    Beyond it Pillow refuses to decode (`PIL.Image.DecompressionBombError`); `PIL.Image.MAX_IMAGE_PIXELS` sets it.
+    """
+    most = Image.MAX_IMAGE_PIXELS
+    return None if most is None else 2 * most

@@ -89,7 +89,7 @@ def reason_of(item: Any, error: RuntimeError) -> str:
     found = re.search(r"encountered:\s*(.*?)(?:\n\s*(?:Stacktrace|C\+\+ context|Current pipeline)|$)", str(error), re.S)
     text = " ".join((found.group(1) if found else str(error)).split())
     text = re.sub(r"^(Error in thread \d+: |\[\S+:\d+\] |Assert on .* failed:? ?)+", "", text)
-    text = re.sub(r"\W*File: .*$", "", text).strip(" .")  # the loader names the file itself
+    text = re.sub(r"\W*File:.*$", "", text).strip(" .")  # the loader names the file itself
     return text or "it can't be decoded"
 
 

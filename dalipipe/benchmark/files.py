@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import Final
 
@@ -33,11 +34,13 @@ def require_place(option: str, path: Path) -> None:
         path: The file.
 
     Raises:
-        ConfigError: it is a directory, or the directory for it is missing.
+        ConfigError: it is a directory, the directory for it is missing, or either may not be written to.
     """
     if path.is_dir() or not path.parent.is_dir():
         got = "a directory" if path.is_dir() else f"no directory {str(path.parent)!r}"
         raise ConfigError(f"{option}: must be a file in a directory that is there, got {got}. Choose another path.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"{option}: must be writable, got {str(path)!r}, which is not. Choose another path.")
 
 
 def require_plot(option: str, path: Path) -> None:

@@ -12,11 +12,11 @@ import typer
 from typer.core import TyperGroup
 
 from dalipipe import __version__
-from dalipipe.cli import bench, evaluate, export, parity, predict, preview, recipes, train
+from dalipipe.cli import bench, check, evaluate, export, parity, predict, preview, recipes, train
 from dalipipe.cli.console import complain
 from dalipipe.errors import DalipipeError, DivergedError, ResourceError
 
-COMMANDS = (train, evaluate, predict, export, bench, recipes, preview, parity)
+COMMANDS = (train, evaluate, predict, export, bench, recipes, preview, parity, check)
 
 FAILED = 1
 USAGE_ERROR = 2  # as shells and argparse have it

@@ -1,9 +1,10 @@
-"""Whether two sources share an image: the same bytes, whatever the name."""
+"""Which images are the same: the same bytes, whatever the name."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,6 +15,8 @@ _END = 4096  # bytes: two photos of the same size nearly always differ in their 
 _SHOWN = 5
 
 Group: TypeAlias = tuple[list[int], list[int]]
+Mark: TypeAlias = tuple[int, bytes]
+"""A size in bytes and a digest of the end: the same for files with the same bytes."""
 
 
 def find_shared(train: Source, val: Source) -> list[tuple[int, int]]:
@@ -43,6 +46,34 @@ def require_disjoint(train: Source, val: Source) -> None:
         f"training and validation: must not share an image, got {len(shared)} in both, by content: {shown}{more}. "
         "Remove one of each two files, or allow it with --no-check-split."
     )
+
+
+def mark_of(content: bytes) -> Mark:
+    """Return the mark of a file that is in memory."""
+    return len(content), hashlib.sha256(content[-_END:]).digest()
+
+
+def find_equal(items: Mapping[int, Item], marks: Mapping[int, Mark]) -> list[list[int]]:
+    """Return the groups of two or more indices whose items have the same content, each in order.
+
+    Items are read whole only where their marks agree. Those that can't be read are left out.
+
+    Args:
+        items: What to compare, by index.
+        marks: The mark of each.
+    """
+    alike: dict[Mark, list[int]] = {}
+    for index in sorted(items):
+        alike.setdefault(marks[index], []).append(index)
+    found: list[list[int]] = []
+    for group in alike.values():
+        if len(group) > 1:
+            same: dict[bytes, list[int]] = {}
+            for index in group:
+                with contextlib.suppress(OSError):
+                    same.setdefault(_whole(items[index]), []).append(index)
+            found += [indices for indices in same.values() if len(indices) > 1]
+    return found
 
 
 def _divide(group: Group, sources: tuple[Source, Source], key: Callable[[Item], Hashable]) -> list[Group]:

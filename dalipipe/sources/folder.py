@@ -129,6 +129,15 @@ def scan_folder(folder: str) -> list[os.DirEntry[str]]:
 
 def list_images(top: str) -> list[str]:
     """Return the images below `top`: folders sorted by their whole path, within each the files by name."""
+    return [path for path in list_files(top) if is_image_name(path)]
+
+
+def list_files(top: str) -> list[str]:
+    """Return every file below `top`, whatever it is: folders sorted by their whole path, within each by name.
+
+    Raises:
+        SourceError: a folder cannot be read, or links lead in a circle.
+    """
     found: list[tuple[str, list[str]]] = []
     pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [(top, ())]
     while pending:
@@ -139,14 +148,14 @@ def list_images(top: str) -> list[str]:
                 f"folder {folder!r}: a link must not lead back to a folder that it lies in, got one that does."
                 " Remove the link."
             )
-        images = []
+        names = []
         for entry in scan_folder(folder):
             if is_folder(entry):
                 pending.append((entry.path, (*above, identity)))
-            elif is_image_name(entry.name):
-                images.append(entry.name)
-        found.append((folder, sorted(images)))
-    return [f"{folder}{os.sep}{name}" for folder, images in sorted(found) for name in images]
+            else:
+                names.append(entry.name)
+        found.append((folder, sorted(names)))
+    return [f"{folder}{os.sep}{name}" for folder, names in sorted(found) for name in names]
 
 
 def _identify(folder: str) -> tuple[int, int]:
