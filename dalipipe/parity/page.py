@@ -32,6 +32,11 @@ FILES: Final[dict[str, tuple[Reading, str]]] = {
     ),
     "GIF, animated or not": ("refused", "a bad file on DALI's backends; the reference takes its first picture"),
     "animated WebP": ("refused", "a bad file on DALI's backends; the reference takes its first picture"),
+    "WebP in its extended form: lossy with alpha, or with Exif": (
+        "refused",
+        "a bad file on DALI's backends; the reference reads it",
+    ),
+    "TIFF with an orientation other than upright": ("refused", "a bad file on DALI's backends; the reference reads it"),
 }
 """Kinds of files: how DALI's CPU backends read them, and what is to be said of it."""
 

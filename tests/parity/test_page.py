@@ -23,10 +23,14 @@ def encoded(form, image=None, **options):
     return buffer.getvalue()
 
 
-def turned():
+def turned_exif():
     exif = Image.Exif()
     exif[0x112] = 6
-    return encoded("jpeg", exif=exif)
+    return exif
+
+
+def turned():
+    return encoded("jpeg", exif=turned_exif())
 
 
 SIXTEEN = Image.fromarray(SHADES[..., 0].astype(np.uint16) * 257)
@@ -50,6 +54,11 @@ EXAMPLES = {
     "16-bit PNG and TIFF": [encoded("png", SIXTEEN), encoded("tiff", SIXTEEN)],
     "GIF, animated or not": [encoded("gif"), encoded("gif", **TWO)],
     "animated WebP": [encoded("webp", **TWO)],
+    "WebP in its extended form: lossy with alpha, or with Exif": [
+        encoded("webp", Image.fromarray(np.dstack([SHADES, SHADES[..., 0]])), quality=80),
+        encoded("webp", exif=turned_exif()),
+    ],
+    "TIFF with an orientation other than upright": [encoded("tiff", tiffinfo={0x112: 6})],
 }
 
 
