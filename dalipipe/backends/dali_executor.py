@@ -16,7 +16,7 @@ from nvidia.dali.pipeline import Pipeline
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from dalipipe import plan
-from dalipipe.backends.base import Job, Result, checked
+from dalipipe.backends.base import Job, Result, checked, oversize_reason
 from dalipipe.backends.dali import OUTPUTS, Device, Feed
 from dalipipe.records import STATUS_REASONS, Status
 from dalipipe.sampling import Batch
@@ -86,10 +86,13 @@ def reason_of(item: Any, error: RuntimeError) -> str:
                     return "the file is empty"
         except OSError as failure:
             return (failure.strerror or str(failure)).lower()
+    too_large = oversize_reason(item)
+    if too_large is not None:
+        return too_large
     found = re.search(r"encountered:\s*(.*?)(?:\n\s*(?:Stacktrace|C\+\+ context|Current pipeline)|$)", str(error), re.S)
     text = " ".join((found.group(1) if found else str(error)).split())
     text = re.sub(r"^(Error in thread \d+: |\[\S+:\d+\] |Assert on .* failed:? ?)+", "", text)
-    text = re.sub(r"\W*File: .*$", "", text).strip(" .")  # the loader names the file itself
+    text = re.sub(r"\W*File:.*$", "", text).strip(" .")  # the loader names the file itself
     return text or "it can't be decoded"
 
 

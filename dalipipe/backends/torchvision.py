@@ -16,16 +16,13 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from dalipipe import plan
-from dalipipe.backends.base import Job, Result, checked
+from dalipipe.backends.base import UNREADABLE, Job, Result, checked, oversize_reason
 from dalipipe.recipe import Levels
 from dalipipe.records import ARGS, BILINEAR, DO, OUT_H, OUT_W, STATUS_REASONS, Do, Status
 from dalipipe.sampling import Batch
 from dalipipe.sources.base import Item
 
 Record = NDArray[np.float64]
-
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises where a file can't be opened or is no image that it can read."""
 
 tv: Any = functional  # torchvision has no type annotations that mypy could read
 
@@ -169,7 +166,7 @@ class TorchvisionExecutor:
         try:
             image = decode(item)
         except UNREADABLE as error:
-            return (getattr(error, "strerror", None) or str(error)).lower()
+            return oversize_reason(item) or (getattr(error, "strerror", None) or str(error)).lower()
         records, status = self.job.program.resolve(uniforms, image.shape[-2], image.shape[-1])
         if status is not Status.OK:
             return STATUS_REASONS[status]
