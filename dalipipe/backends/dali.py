@@ -280,7 +280,7 @@ def load(item: DataNode, kind: str) -> tuple[DataNode, DataNode]:
     """
     if kind == "pixels":
         return item, item.shape(dtype=types.INT64)
-    encoded = fn.io.file.read(item) if kind == "path" else item
+    encoded = fn.io.file.read(item, dont_use_mmap=True) if kind == "path" else item
     shape = fn.peek_image_shape(encoded)
     limit = pixel_limit()
     if limit is None:
