@@ -187,22 +187,33 @@ def pixel_limit() -> int | None:
     return None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
 
 
-def oversize_reason(item: Item) -> str | None:
-    """Return in a few words that an item claims more px than `pixel_limit` allows; None where it does not.
+def obvious_reason(item: Item) -> str | None:
+    """Return in a few words why an item can't be used, as far as that shows without decoding it; None where it doesn't.
 
-    Only the header is read.
+    That is what the system says where a file can't be read, that it is empty, or that it claims more px than
+    `pixel_limit` allows.
     """
     if isinstance(item, np.ndarray):
         return None
     try:
+        # Not Path: a str may hold bytes that are not UTF-8.
         with open(item, "rb") if isinstance(item, str) else io.BytesIO(item) as file:  # noqa: PTH123
-            try:
-                Image.open(file)
-            except Image.DecompressionBombError as error:
-                claim = _claimed_size(file) or _first_number(str(error))
-                return f"it claims {claim} px, more than the limit of {pixel_limit()}"
+            if not file.read(1):
+                return "the file is empty"
+            file.seek(0)
+            return _oversize_reason(file)
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "strerror", None) or error).lower()
+
+
+def _oversize_reason(file: BinaryIO) -> str | None:
+    try:
+        Image.open(file)
+    except Image.DecompressionBombError as error:
+        claim = _claimed_size(file) or _first_number(str(error))
+        return f"it claims {claim} px, more than the limit of {pixel_limit()}"
     except UNREADABLE:
-        pass
+        return None
     return None
 
 

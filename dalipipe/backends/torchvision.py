@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from dalipipe import plan
-from dalipipe.backends.base import UNREADABLE, Job, Result, checked, oversize_reason
+from dalipipe.backends.base import UNREADABLE, Job, Result, checked, obvious_reason
 from dalipipe.recipe import Levels
 from dalipipe.records import ARGS, BILINEAR, DO, OUT_H, OUT_W, STATUS_REASONS, Do, Status
 from dalipipe.sampling import Batch
@@ -39,6 +39,14 @@ def decode(item: Item) -> torch.Tensor:
     with Image.open(item if isinstance(item, str) else io.BytesIO(item)) as opened:
         pixels = np.array(opened.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _reason_of(error: Exception) -> str:
+    """Return in a few words why Pillow could not decode an image."""
+    if isinstance(error, UnidentifiedImageError):  # names the file, as the loader does itself
+        return "it is no image that Pillow can read"
+    text = str(getattr(error, "strerror", None) or error)
+    return " ".join(text.lower().split()) or "it can't be decoded"
 
 
 def _crop_resize(image: torch.Tensor, record: Record) -> torch.Tensor:
@@ -166,7 +174,7 @@ class TorchvisionExecutor:
         try:
             image = decode(item)
         except UNREADABLE as error:
-            return oversize_reason(item) or (getattr(error, "strerror", None) or str(error)).lower()
+            return obvious_reason(item) or _reason_of(error)
         records, status = self.job.program.resolve(uniforms, image.shape[-2], image.shape[-1])
         if status is not Status.OK:
             return STATUS_REASONS[status]
