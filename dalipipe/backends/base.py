@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import re
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +23,9 @@ from dalipipe.sources.base import Item, name_of
 Dtype = Literal["float32", "float16", "uint8"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 CacheMode = Literal["ram", "auto"]
+
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+"""What Pillow raises where a file can't be opened or is no image that it can read, warnings as errors included."""
 
 
 @dataclass(frozen=True)
@@ -172,9 +178,62 @@ def checked(source: Source, index: int) -> Item:
 
 
 def pixel_limit() -> int | None:
-    """Return how many pixels an image may have at most, by its header; None where there is no limit.
+    """Return the most px that an image may claim to have before it is refused undecoded; None for any number.
 
-    Beyond it Pillow refuses to decode (`PIL.Image.DecompressionBombError`); `PIL.Image.MAX_IMAGE_PIXELS` sets it.
+    A header of a few bytes can claim 65535 x 65535 px, which would take tens of GB to decode. The limit is Pillow's
+    own, 2 * PIL.Image.MAX_IMAGE_PIXELS, for every backend: to change it, set PIL.Image.MAX_IMAGE_PIXELS (None: no
+    limit) before a loader is made.
     """
-    most = Image.MAX_IMAGE_PIXELS
-    return None if most is None else 2 * most
+    return None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+
+
+def obvious_reason(item: Item) -> str | None:
+    """Return in a few words why an item can't be used, as far as that shows without decoding it; None where it doesn't.
+
+    That is what the system says where a file can't be read, that it is empty, or that it claims more px than
+    `pixel_limit` allows.
+    """
+    if isinstance(item, np.ndarray):
+        return None
+    try:
+        # Not Path: a str may hold bytes that are not UTF-8.
+        with open(item, "rb") if isinstance(item, str) else io.BytesIO(item) as file:  # noqa: PTH123
+            if not file.read(1):
+                return "the file is empty"
+            file.seek(0)
+            return _oversize_reason(file)
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "strerror", None) or error).lower()
+
+
+def _oversize_reason(file: BinaryIO) -> str | None:
+    try:
+        Image.open(file)
+    except Image.DecompressionBombError as error:
+        claim = _claimed_size(file) or _first_number(str(error))
+        return f"it claims {claim} px, more than the limit of {pixel_limit()}"
+    except UNREADABLE:
+        return None
+    return None
+
+
+def _claimed_size(file: BinaryIO) -> str:
+    """Return "width x height" of an image that Image.open refuses for its size; nothing where its format won't tell."""
+    file.seek(0)
+    prefix = file.read(16)
+    for reader, accepts in Image.OPEN.values():
+        accepted = True if accepts is None else accepts(prefix)
+        if not accepted or isinstance(accepted, str):  # text says why not
+            continue
+        file.seek(0)
+        try:
+            width, height = reader(file, "").size
+        except (SyntaxError, IndexError, TypeError, KeyError, EOFError, struct.error, *UNREADABLE):
+            continue
+        return f"{width} x {height}"
+    return ""
+
+
+def _first_number(text: str) -> str:
+    found = re.search(r"\d+", text)
+    return found.group() if found else "too many"

@@ -184,3 +184,28 @@ def resolver() -> Compiled:
         outputs=((types.FLOAT64, 2), (types.INT32, 1)),
         inputs=((types.UINT8, 1), (types.FLOAT64, 1), (types.INT64, 1)),
     )
+
+
+def _within_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins, samples):
+    """Write nothing: a scalar has no sides."""
+
+
+def _within_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
+    into = addresses(ins, 2)
+    size, limit = addresses(into[0], 2), addresses(into[1], 1)[0]
+    fits = size[0] >= 0 and size[1] >= 0 and (size[1] == 0 or size[0] <= limit // size[1])
+    carray(address_as_void_pointer(addresses(outs, 1)[0]), 1, dtype=np.bool_)[0] = fits
+
+
+@cache
+def within() -> Compiled:
+    """Return the operator that says whether an image has no more px than a limit.
+
+    Size (2 or more,) int64 in px, the bytes of the limit as int64 -> bool ().
+    """
+    return Compiled(
+        cfunc(SETUP_SIGNATURE, cache=True)(_within_setup),
+        cfunc(RUN_SIGNATURE, cache=True)(_within_run),
+        outputs=((types.BOOL, 0),),
+        inputs=((types.INT64, 1), (types.UINT8, 1)),
+    )

@@ -3,7 +3,7 @@
 The device is an argument: the same lowering runs on the CPU and on a GPU.
 
 item, uniforms, label ─ external_source
-item ─ io.file.read ─► encoded ─ peek_image_shape ─► (H, W) ┐
+item ─ io.file.read ─► encoded ─ peek_image_shape ─► (H, W) ┐   (cut short where that is too many px)
 uniforms ───────────────────────────────────────────────────┴─ resolve (Numba, CPU) ─► records, status
 encoded, records ─ decoders.image_slice | decoders.image ─► one lowering a step ─► crop_mirror_normalize ─► images
 """
@@ -24,8 +24,8 @@ from nvidia.dali.pipeline import Pipeline
 
 from dalipipe import ops
 from dalipipe.backends import dali_colour
-from dalipipe.backends.base import Job
-from dalipipe.backends.compiled import operator, resolver, turner
+from dalipipe.backends.base import Job, pixel_limit
+from dalipipe.backends.compiled import operator, resolver, turner, within
 from dalipipe.errors import BackendError
 from dalipipe.geometry import ARGUMENTS, Program
 from dalipipe.recipe import Recipe
@@ -274,11 +274,22 @@ def bytes_constant(numbers: NDArray[Any]) -> DataNode:
 
 
 def load(item: DataNode, kind: str) -> tuple[DataNode, DataNode]:
-    """Return the encoded bytes (or the pixels) of an item and its (H, W, C) as int64, both on the CPU."""
+    """Return the encoded bytes (or the pixels) of an item and its (H, W, C) as int64, both on the CPU.
+
+    Of an image that claims more px than `pixel_limit` a single byte is left, so that no decoder can take it.
+    """
     if kind == "pixels":
         return item, item.shape(dtype=types.INT64)
-    encoded = fn.io.file.read(item) if kind == "path" else item
-    return encoded, fn.peek_image_shape(encoded)
+    encoded = fn.io.file.read(item, dont_use_mmap=True) if kind == "path" else item
+    shape = fn.peek_image_shape(encoded)
+    limit = pixel_limit()
+    if limit is None:
+        return encoded, shape
+    fits = operator(within(), shape, bytes_constant(np.array([limit], np.int64)))
+    # Parts of a batch travel without being copied; nearly always the second one is empty.
+    kept, cut = fn._conditional.split(encoded, predicate=fits, _if_stmt=True)
+    cut = fn.slice(cut, start=0, shape=1, axes=[0])
+    return fn._conditional.merge(kept, cut, predicate=fits), shape
 
 
 def decode(encoded: DataNode, kind: str, device: Device, window: dict[str, DataNode] | None = None) -> DataNode:

@@ -16,7 +16,7 @@ from nvidia.dali.pipeline import Pipeline
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from dalipipe import plan
-from dalipipe.backends.base import Job, Result, checked
+from dalipipe.backends.base import Job, Result, checked, obvious_reason
 from dalipipe.backends.dali import OUTPUTS, Device, Feed
 from dalipipe.records import STATUS_REASONS, Status
 from dalipipe.sampling import Batch
@@ -79,18 +79,15 @@ def reason_of(item: Any, error: RuntimeError) -> str:
         item: The source's item: a path, encoded bytes or pixels.
         error: What DALI raised when it was alone.
     """
-    if isinstance(item, str):
-        try:
-            with open(item, "rb") as file:  # noqa: PTH123 (a str may hold bytes that are not UTF-8)
-                if not file.read(1):
-                    return "the file is empty"
-        except OSError as failure:
-            return (failure.strerror or str(failure)).lower()
+    obvious = obvious_reason(item)
+    if obvious is not None:
+        return obvious
     found = re.search(r"encountered:\s*(.*?)(?:\n\s*(?:Stacktrace|C\+\+ context|Current pipeline)|$)", str(error), re.S)
     text = " ".join((found.group(1) if found else str(error)).split())
     text = re.sub(r"^(Error in thread \d+: |\[\S+:\d+\] |Assert on .* failed:? ?)+", "", text)
     text = re.sub(r"\W*File:.*$", "", text).strip(" .")  # the loader names the file itself
-    return text or "it can't be decoded"
+    # Neither says what is wrong: OpenCV refuses what it can't decode without a word, libtiff's call is no reason.
+    return "it can't be decoded" if not text or re.search("Unsupported image type|TIFFRead", text) else text
 
 
 class DaliExecutor:

@@ -1,7 +1,7 @@
 """The fast CPU backend: DALI decodes the window that a sample needs, one Numba operator does all that follows.
 
     item, uniforms, label ─ external_source
-    item ─ io.file.read ─► encoded ─ peek_image_shape ─► (H, W) ┐
+    item ─ io.file.read ─► encoded ─ peek_image_shape ─► (H, W) ┐   (cut short where that is too many px)
     uniforms ───────────────────────────────────────────────────┴─ window ─► records, status, start, extent
     encoded, start, extent ─ decoders.image_slice ─► pixels ┐
     records, start ─────────────────────────────────────────┴─ runner ─► images

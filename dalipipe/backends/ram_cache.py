@@ -14,8 +14,8 @@ from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 
-from dalipipe.backends.base import CacheMode
-from dalipipe.backends.dali import encode
+from dalipipe.backends.base import UNREADABLE, CacheMode
+from dalipipe.backends.dali import decode, encode, load
 from dalipipe.errors import ConfigError
 from dalipipe.orientation import upright
 from dalipipe.sources import Source
@@ -32,7 +32,7 @@ def _size_bytes(item: Item) -> int:
     try:
         with Image.open(item if isinstance(item, str) else io.BytesIO(item)) as image:
             return 3 * image.width * image.height
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except UNREADABLE:
         return 0
 
 
@@ -41,8 +41,8 @@ def _decoder(kind: str, num_threads: int) -> Pipeline:
     pipeline = Pipeline(_FILL_BATCH, num_threads, device_id=None, prefetch_queue_depth=1)
     with pipeline:
         item = fn.external_source(name="item", dtype=types.UINT8, ndim=1)
-        encoded = fn.io.file.read(item) if kind == "path" else item
-        pipeline.set_outputs(fn.decoders.image(encoded, output_type=types.RGB))
+        encoded, _shape = load(item, kind)
+        pipeline.set_outputs(decode(encoded, kind, "cpu"))
     pipeline.build()
     return pipeline
 

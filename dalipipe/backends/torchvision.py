@@ -16,7 +16,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from dalipipe import plan
-from dalipipe.backends.base import Job, Result, checked
+from dalipipe.backends.base import UNREADABLE, Job, Result, checked, obvious_reason
 from dalipipe.orientation import upright
 from dalipipe.recipe import Levels, Recipe
 from dalipipe.records import ARGS, BILINEAR, DO, OUT_H, OUT_W, STATUS_REASONS, Do, Status
@@ -24,9 +24,6 @@ from dalipipe.sampling import Batch
 from dalipipe.sources.base import Item, encoded_bytes
 
 Record = NDArray[np.float64]
-
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises where a file can't be opened or is no image that it can read."""
 
 tv: Any = functional  # torchvision has no type annotations that mypy could read
 
@@ -45,6 +42,14 @@ def decode(item: Item, recipe: Recipe | None = None) -> torch.Tensor:
     if recipe is not None and recipe.apply_exif_orientation:
         pixels = upright(pixels, encoded_bytes(item))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _reason_of(error: Exception) -> str:
+    """Return in a few words why Pillow could not decode an image."""
+    if isinstance(error, UnidentifiedImageError):  # names the file, as the loader does itself
+        return "it is no image that Pillow can read"
+    text = str(getattr(error, "strerror", None) or error)
+    return " ".join(text.lower().split()) or "it can't be decoded"
 
 
 def _crop_resize(image: torch.Tensor, record: Record) -> torch.Tensor:
@@ -154,13 +159,6 @@ def finish(image: torch.Tensor, levels: Levels | None) -> torch.Tensor:
     return tv.normalize(image.to(torch.float32), list(mean), list(std))
 
 
-def _reason(error: Exception) -> str:
-    """Return in a few words why an item could not be decoded, without its name."""
-    if isinstance(error, UnidentifiedImageError):
-        return "it is no image that can be read"
-    return (getattr(error, "strerror", None) or str(error)).lower()
-
-
 class TorchvisionExecutor:
     """A thread pool that takes each sample through the reference, a few batches ahead.
 
@@ -179,7 +177,7 @@ class TorchvisionExecutor:
         try:
             image = decode(item, self.job.recipe)
         except UNREADABLE as error:
-            return _reason(error)
+            return obvious_reason(item) or _reason_of(error)
         records, status = self.job.program.resolve(uniforms, image.shape[-2], image.shape[-1])
         if status is not Status.OK:
             return STATUS_REASONS[status]

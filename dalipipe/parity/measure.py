@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from dalipipe import plan
 from dalipipe.backends import Job, compile_recipe, cuda_works
-from dalipipe.backends.base import checked
-from dalipipe.backends.torchvision import UNREADABLE, apply, decode
+from dalipipe.backends.base import UNREADABLE, checked
+from dalipipe.backends.torchvision import apply, decode
 from dalipipe.errors import BackendError
 from dalipipe.geometry import Program, program
 from dalipipe.parity.comparison import Gathered, Levels, Report

@@ -1,0 +1,82 @@
+"""Takes files that claim too many px through every backend on the CPU; prints what that cost, as JSON.
+
+To be run as a process of its own, whose peak of memory counts: python -m tests.faults.memory
+"""
+
+import io
+import json
+import resource
+
+import numpy as np
+from PIL import Image
+
+from dalipipe import ops
+from dalipipe.backends import BACKENDS, Job, compile_recipe, with_cache
+from dalipipe.recipe import Recipe
+from dalipipe.sampling import batched
+from tests.faults.headers import CLAIMS, NEAR_CLAIMS, progressive_jpeg
+
+RECIPES = (
+    Recipe(name="window", ops=(ops.RandomResizedCrop(size=16), ops.ToDtype(scale=True))),
+    Recipe(name="whole", ops=(ops.Resize(size=(16, 16)), ops.ToDtype(scale=True))),
+)
+WITHIN_PX = 9_000  # side of an image that the limit lets through
+
+
+class Items:
+    classes = ("a",)
+
+    def __init__(self, items: list[bytes]) -> None:
+        self.items = items
+        self.labels = np.zeros(len(items), dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def item(self, index: int) -> bytes:
+        return self.items[index]
+
+
+def _good() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), (9, 8, 7)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def run(backend: str, claims: dict[str, bytes], cache: bool = False) -> dict[str, object]:
+    """Run each claim beside a good image, through both recipes.
+
+    Returns the reasons by claim, how many images were delivered, and by how many MB the process grew meanwhile.
+    """
+    source = Items([item for claim in claims.values() for item in (_good(), claim)])
+    kept = with_cache(source, "auto" if cache else None, None, 1)
+    names, reasons, delivered, grown = list(claims), {}, 0, 0.0
+    for recipe in RECIPES:
+        executor = compile_recipe(Job(kept, recipe, 0, 4, 2), backend)
+        for _ in executor.run(batched([0] * 16, 4, epoch=0, drop_last=False)):
+            pass
+        before = _peak_mb()
+        for result in executor.run(batched(range(len(source)), 4, epoch=0, drop_last=False)):
+            delivered += len(result.images)
+            for position, reason in result.failures.items():
+                reasons[names[int(result.batch.indices[position]) // 2]] = reason
+        grown += _peak_mb() - before
+        executor.close()
+    return {"reasons": reasons, "delivered": delivered, "grown_mb": round(grown)}
+
+
+def main() -> None:
+    claims = {name: make(*size) for name, (make, size) in (CLAIMS | NEAR_CLAIMS).items()}
+    backends = [name for name in BACKENDS if name != "dali-gpu"]
+    found = {backend: run(backend, claims) for backend in backends}
+    found["dali-cpu with a cache"] = run("dali-cpu", claims, cache=True)
+    found["within the limit"] = run("dali-cpu", {"large": progressive_jpeg(WITHIN_PX, WITHIN_PX)})
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

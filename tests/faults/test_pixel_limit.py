@@ -1,0 +1,99 @@
+"""An image that claims more px than Pillow's limit is refused before it is decoded, and so before it takes memory."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dalipipe import ops
+from dalipipe.backends import BACKENDS, Job, compile_recipe, with_cache
+from dalipipe.backends.base import pixel_limit
+from dalipipe.recipe import Recipe
+from dalipipe.sampling import batched
+from tests.faults.headers import CLAIMS, NEAR_CLAIMS
+from tests.faults.memory import Items
+
+CPU_BACKENDS = [name for name in BACKENDS if name != "dali-gpu"]
+ROOT = Path(__file__).parents[2]
+ALL_CLAIMS = CLAIMS | NEAR_CLAIMS
+BOUND_MB = 200  # what a decoder of one of these files would exceed many times over
+STOCK_MIXED = ("dali-cpu-stock", "mixed")  # it mixes no kept and unkept images
+RECIPE = Recipe(name="test", ops=(ops.RandomResizedCrop(size=7), ops.ToDtype(scale=True)))
+
+
+@pytest.fixture(scope="module")
+def measured():
+    command = [sys.executable, "-W", "ignore", "-m", "tests.faults.memory"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("kind", [*CPU_BACKENDS, "dali-cpu with a cache"])
+def test_a_claim_costs_no_memory_and_no_other_image(measured, kind):
+    found = measured[kind]
+    assert set(found["reasons"]) == set(ALL_CLAIMS)
+    for name, reason in found["reasons"].items():
+        width, height = ALL_CLAIMS[name][1]
+        sizes = (f"it claims {width} x {height} px", f"it claims {width * height} px")
+        assert reason in {f"{size}, more than the limit of 178956970" for size in sizes}
+    assert found["delivered"] == 2 * len(ALL_CLAIMS)
+    assert found["grown_mb"] < BOUND_MB
+
+
+def test_the_measure_sees_what_a_decoder_takes(measured):
+    assert measured["within the limit"]["grown_mb"] > BOUND_MB
+
+
+def png(height: int, width: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((height, width, 3), 99, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+SIZES = [(19, 10), (20, 10), (21, 10), (10, 20), (201, 1), (1, 201), (200, 1), (15, 13)]
+
+
+KINDS = [(name, kind) for name in CPU_BACKENDS for kind in ("path", "bytes", "mixed") if (name, kind) != STOCK_MIXED]
+
+
+@pytest.mark.parametrize(("backend", "kind"), KINDS)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_the_limit_is_exact_and_pillows(backend, kind, monkeypatch, tmp_path):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert pixel_limit() == 200
+    items = [png(*size) for size in SIZES]
+    if kind == "path":
+        for number, item in enumerate(items):
+            (tmp_path / f"{number}.png").write_bytes(item)
+        items = [str(tmp_path / f"{number}.png") for number in range(len(items))]
+    source = with_cache(Items(items), "auto" if kind == "mixed" else None, None, 1)
+    executor = compile_recipe(Job(source, RECIPE, 0, 3, 2), backend)
+    failures = {}
+    for result in executor.run(batched(range(len(SIZES)), 3, epoch=0, drop_last=False)):
+        failures.update({int(result.batch.indices[at]): reason for at, reason in result.failures.items()})
+    executor.close()
+    assert failures == {
+        number: f"it claims {width} x {height} px, more than the limit of 200"
+        for number, (height, width) in enumerate(SIZES)
+        if height * width > 200
+    }
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_none_lifts_it(backend, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert pixel_limit() is None
+    executor = compile_recipe(Job(Items([png(*size) for size in SIZES]), RECIPE, 0, len(SIZES), 2), backend)
+    (result,) = executor.run(batched(range(len(SIZES)), len(SIZES), epoch=0, drop_last=False))
+    executor.close()
+    assert len(result.images) == len(SIZES)
