@@ -186,10 +186,10 @@ class Quarantine:
         if self.policy.on_error == "raise":
             bad = [self.files[int(batch.indices[position])] for position in sorted(failures)]
             self.files.clear()  # whoever goes on asks for them anew
-            files = "file" if len(bad) == 1 else "files"
+            files, them = ("file", "it") if len(bad) == 1 else ("files", "them")
             raise DecodeError(
-                f"{len(bad)} {files} can't be used: {_listed(bad, len(bad))}. Replace or remove {files} and run again, "
-                'or go on without: on_error="skip" or "substitute".'
+                f"{len(bad)} {files} can't be used: {_listed(bad, len(bad))}. Replace or remove {them}, "
+                f'or go on without {them}: on_error="skip" or "substitute".'
             )
         self._check_number()
 

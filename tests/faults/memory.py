@@ -53,7 +53,7 @@ def run(backend: str, claims: dict[str, bytes], cache: bool = False) -> dict[str
     Returns the reasons by claim, how many images were delivered, and by how many MB the process grew meanwhile.
     """
     source = Items([item for claim in claims.values() for item in (_good(), claim)])
-    kept = with_cache(source, "auto" if cache else None, None, 1)
+    kept = with_cache(source, RECIPES[0], "auto" if cache else None, None, 1)
     names, reasons, delivered, grown = list(claims), {}, 0, 0.0
     for recipe in RECIPES:
         executor = compile_recipe(Job(kept, recipe, 0, 4, 2), backend)

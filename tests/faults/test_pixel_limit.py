@@ -76,7 +76,7 @@ def test_the_limit_is_exact_and_pillows(backend, kind, monkeypatch, tmp_path):
         for number, item in enumerate(items):
             (tmp_path / f"{number}.png").write_bytes(item)
         items = [str(tmp_path / f"{number}.png") for number in range(len(items))]
-    source = with_cache(Items(items), "auto" if kind == "mixed" else None, None, 1)
+    source = with_cache(Items(items), RECIPE, "auto" if kind == "mixed" else None, None, 1)
     executor = compile_recipe(Job(source, RECIPE, 0, 3, 2), backend)
     failures = {}
     for result in executor.run(batched(range(len(SIZES)), 3, epoch=0, drop_last=False)):
