@@ -34,7 +34,7 @@ class Checkpoint:
         eval_recipe: Its evaluation twin, as TOML: what new images go through.
         state_dict: Parameters and buffers.
         epoch: Epochs done.
-        metrics: Of the last of them, see `EpochMetrics`.
+        metrics: Of the last of them, see `EpochMetrics.measures`.
         config: Every option of the run, as `TrainConfig.plain` has them; `head` and `dropout` are of the network.
     """
 
