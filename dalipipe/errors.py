@@ -13,6 +13,7 @@ Each one is a `DalipipeError` and also the built-in that fits, so that both ``ex
     ├── WeightsError            ValueError          weights that do not fit the model, or cannot be had
     ├── StateError              ValueError          a saved state that belongs to something else
     ├── DivergedError           RuntimeError        a training whose loss is no longer finite
+    ├── StoppedError            RuntimeError        a training that a signal has stopped
     └── ResourceError           RuntimeError        memory that does not suffice
 
 A message reads ``<where>: <rule>, got <value>. <What to do.>``.
@@ -57,6 +58,18 @@ class StateError(DalipipeError, ValueError):
 
 class DivergedError(DalipipeError, RuntimeError):
     """A training whose loss is no longer a finite number."""
+
+
+class StoppedError(DalipipeError, RuntimeError):
+    """A training that was told to stop, and has saved where it was.
+
+    Attributes:
+        signum: The signal that told it.
+    """
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.signum = signum
 
 
 class ResourceError(DalipipeError, RuntimeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -68,6 +69,7 @@ class SamplerOrder:
     To repeat an epoch in another process it keeps what the sampler's order depends on: its own state_dict if it has
     one, its epoch (DistributedSampler), its generator's state, or that of torch's global generator for a random
     sampler without one. A sampler of yours that has none of these must give the same order when it is iterated anew.
+    A state also says of which epoch it is: the next epoch goes on from where that one leaves the sampler.
 
     Args:
         sampler: An iterable of sample indices, or of lists of them.
@@ -83,10 +85,14 @@ class SamplerOrder:
     def begin(self, epoch: int) -> Iterable[Any]:
         """Return the samples (or batches) of the next epoch."""
         repeat, self._repeat = self._repeat, None
-        if repeat is not None:
+        if repeat is not None and repeat.get("of", epoch) == epoch:
             self._state = repeat
             return self._again(repeat)
+        if repeat is not None and not {"global", "epoch"} & set(repeat):
+            deque(self._again(repeat), maxlen=0)  # draws what the epoch before drew
         self._state = self._snapshot()
+        if self._state:
+            self._state["of"] = epoch
         # A sampler that draws from torch's global generator draws now, whatever else draws from it later.
         return list(self.sampler) if "global" in self._state else self.sampler
 

@@ -122,6 +122,20 @@ def test_a_sampler_goes_on_where_it_was(kind):
         assert torch.equal(images, wanted_images) and torch.equal(labels, wanted_labels)
 
 
+@pytest.mark.parametrize("kind", ["random", "subset", "weighted"])
+def test_at_the_end_of_an_epoch_a_sampler_goes_on_with_the_next(kind):
+    def labels(loader):
+        return [batch.tolist() for _, batch in loader]
+
+    first, second = (make(shuffle=None, sampler=SAMPLERS[kind]()) for _ in range(2))
+    done = labels(first)
+    second.load_state_dict(first.state_dict())
+    third = make(shuffle=None, sampler=SAMPLERS[kind]())
+    third.load_state_dict(second.state_dict())  # of a loader that has not yet begun again
+    wanted = labels(first)
+    assert labels(second) == labels(third) == wanted != done
+
+
 def test_a_batch_sampler_goes_on_where_it_was():
     def loader():
         sampler = RandomSampler(SOURCE, generator=torch.Generator().manual_seed(8))

@@ -4,6 +4,7 @@ A command is a module of this package with a function `register(app)`. At the to
 only; what it needs of torch, torchvision or DALI it imports when it runs, so that `--help` is quick.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -13,14 +14,15 @@ from typer.core import TyperGroup
 
 from dalipipe import __version__
 from dalipipe.cli import bench, check, evaluate, export, parity, predict, preview, recipes, train
-from dalipipe.cli.console import complain
-from dalipipe.errors import DalipipeError, DivergedError, ResourceError
+from dalipipe.cli.console import complain, printable
+from dalipipe.errors import DalipipeError, DivergedError, ResourceError, StoppedError
 
 COMMANDS = (train, evaluate, predict, export, bench, recipes, preview, parity, check)
 
 FAILED = 1
 USAGE_ERROR = 2  # as shells and argparse have it
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+SIGNALLED = 128  # plus the number of the signal, as shells have it
+INTERRUPTED = SIGNALLED + signal.SIGINT
 
 # What a command line that can't be read raises, UsageError. Where typer keeps it differs between its versions.
 _CommandLineError: type[Any] = typer.BadParameter.__mro__[1]
@@ -38,8 +40,11 @@ class _Group(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
+        ended = "interrupted"
         try:
             status = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except StoppedError as error:
+            status, ended = SIGNALLED + error.signum, printable(error)
         except DalipipeError as error:
             complain(error)
             status = FAILED if isinstance(error, DivergedError | ResourceError) else USAGE_ERROR
@@ -50,8 +55,8 @@ class _Group(TyperGroup):
             status = USAGE_ERROR
         except typer.Abort:
             status = INTERRUPTED
-        if status == INTERRUPTED:
-            print("interrupted", file=sys.stderr)
+        if isinstance(status, int) and status > SIGNALLED:
+            print(ended, file=sys.stderr)
         if not standalone_mode:
             return status
         sys.exit(status)

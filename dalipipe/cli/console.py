@@ -17,6 +17,11 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in joined)
 
 
+def warn(message: str) -> None:
+    """Print `warning: <message>` in one line on standard error."""
+    print(f"warning: {printable(message)}", file=sys.stderr)
+
+
 def complain(problem: BaseException | str) -> None:
     """Print `error: <message>` and, of an exception, its notes, in one line on standard error."""
     parts = [str(problem), *getattr(problem, "__notes__", ())]

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dalipipe.cli.console import printable, results
+from dalipipe.cli.console import printable, results, warn
 from dalipipe.training.config import ADAMW_LR, DEMO, GROUPS, TrainConfig, read_config, shown_default
 from dalipipe.training.observer import Observer, RunInfo, Step
 
@@ -127,6 +127,15 @@ class _View(Observer):
 
     def preparing(self, what: str) -> None:
         self._bar.update(self._task, description=printable(what))
+
+    def warning(self, message: str) -> None:
+        warn(message)
+
+    def finished(self, output: Path) -> None:
+        self._say(f"finished already: {printable(output)}")
+
+    def resumed(self, where: str) -> None:
+        self._say(f"resumed: {where}\n")
 
     def fold(self, number: int, folds: int) -> None:
         self._fold = number

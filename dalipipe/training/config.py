@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 from pydantic_core import PydanticUndefined
 
 from dalipipe.errors import ConfigError
+from dalipipe.training.intervals import Interval
 from dalipipe.training.options import (
     MONITORS,
     DataOptions,
@@ -22,6 +23,9 @@ from dalipipe.training.options import (
 
 DEMO: Final[Mapping[str, Any]] = {"recipe": "demo-train", "weights": "none", "epochs": 8, "batch_size": 8}
 """The defaults that differ where no DATA is given and the demonstration data is used."""
+
+CONFIG: Final = "config.toml"
+"""The file in a run's output that holds its configuration."""
 
 ADAMW_LR: Final = 0.0005
 """The default of `lr` for AdamW."""
@@ -82,8 +86,16 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
             raise ValueError(f"must be a known measure, got {value!r}. {nearest(value, tuple(MONITORS))}")
         return value
 
+    @field_validator("checkpoint_every")
+    @classmethod
+    def _check_interval(cls, value: str) -> str:
+        Interval.parse(value)
+        return value
+
     @model_validator(mode="after")
     def _check_together(self) -> "TrainConfig":
+        if self.resume and "output" not in self.model_fields_set:
+            raise ValueError("--resume: needs --output, got none. Give the directory of the run.")
         if self.unfreeze_at is not None and self.freeze == "none":
             raise ValueError(
                 f"--unfreeze-at: needs something frozen, got {self.unfreeze_at} with --freeze none. "
@@ -102,9 +114,14 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
             return self.patience
         return SMALL_PATIENCE if train_images < SMALL_IMAGES else 0
 
-    def plain(self) -> dict[str, Any]:
-        """Return the options as text, numbers, booleans and None, for JSON; `TrainConfig(**plain)` is equal."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in self}
+    def plain(self, *, absolute: bool = False) -> dict[str, Any]:
+        """Return the options as text, numbers, booleans and None, for JSON; `TrainConfig(**plain)` is equal.
+
+        Args:
+            absolute: Whether paths are written such that they mean the same in every directory.
+        """
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in self}
+        return {name: _absolute(name, value) for name, value in plain.items()} if absolute else plain
 
     def grouped(self) -> dict[str, dict[str, Any]]:
         """Return `plain` by topic, see `GROUPS`."""
@@ -112,10 +129,10 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
         return {title: {name: plain[name] for name in group.model_fields} for title, group in GROUPS.items()}
 
     def to_toml(self) -> str:
-        """Return a file that `read_config` reads: every option, those that are None or `output` as comments.
+        """Return a file that `read_config` reads: every option, those that are None, `output` and `resume` as comments.
 
         Paths are absolute, so that the file means the same wherever it is used. `output` is left out, since a run
-        never writes over another.
+        never writes over another, and `resume`, since it is of one attempt.
         """
         parts = []
         for title, options in self.grouped().items():
@@ -123,7 +140,7 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
             for name, value in options.items():
                 if name == "output":
                     lines.append(f"# output = {_toml(str(Path(value).absolute()))}  # of this run")
-                elif value is None:
+                elif value is None or name == "resume":
                     lines.append(f"# {name}: {shown_default(name)}")
                 else:
                     lines.append(f"{name} = {_toml(_absolute(name, value))}")
@@ -144,8 +161,8 @@ def _toml(value: Any) -> str:
 
 
 def _absolute(name: str, value: Any) -> Any:
-    """Return a path that means the same in every directory, and other values as they are."""
-    is_path = name == "data" or (name in ("recipe", "weights") and Path(value).is_file())
+    """Return an option's path so that it means the same in every directory, and other values as they are."""
+    is_path = (name == "data" and value is not None) or (name in ("recipe", "weights") and Path(value).is_file())
     return str(Path(value).expanduser().absolute()) if is_path else value
 
 
@@ -154,19 +171,22 @@ def read_config(
 ) -> TrainConfig:
     """Return the configuration: the defaults, over them a TOML file, over that `key=value`s, over those `given`.
 
+    With `resume` and without a file, the file is the config.toml of the run to go on with.
+
     Raises:
         ConfigError: a file that can't be read, a key that isn't known (the nearest is named), a value out of its range.
     """
     options: dict[str, Any] = {}
-    if file is not None:
-        options.update(_read_file(file))
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set: must be KEY=VALUE, got {text!r}. Write --set epochs=3, say.")
         options[_known(key.strip().replace("-", "_"), "--set")] = _parse(value.strip())
     options.update(given or {})
-    return TrainConfig(**options)
+    if file is None and options.get("resume") and options.get("output"):
+        of_run = Path(str(options["output"])) / CONFIG
+        file = of_run if of_run.is_file() else None
+    return TrainConfig(**{**({} if file is None else _read_file(file)), **options})
 
 
 def _read_file(file: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ from dalipipe.errors import ConfigError
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.observer import Observer
 from dalipipe.training.record import RunRecord
+from dalipipe.training.resumption import find_finished
 
 SCORES: Final = ("val_loss", "val_acc", "val_top5", "val_macro_f1", "val_calibration_error")
 
@@ -18,6 +18,8 @@ TrainOnce = Callable[[TrainConfig, Observer, int], dict[str, Any]]
 
 def train_folds(cfg: TrainConfig, observer: Observer, train_once: TrainOnce) -> dict[str, Any]:
     """Train once for each fold, into OUTPUT/fold-1 and so on, and return what OUTPUT/summary.json holds.
+
+    With `cfg.resume` folds that are finished are not done again, and one that was broken off goes on.
 
     Args:
         cfg: Every option; `folds` says how many.
@@ -30,23 +32,24 @@ def train_folds(cfg: TrainConfig, observer: Observer, train_once: TrainOnce) -> 
     assert cfg.folds is not None
     if cfg.data is None:
         raise ConfigError("--folds: needs DATA, got none: the demonstration is divided already. Give a folder.")
-    began = time.monotonic()
-    record = RunRecord(cfg.output)
+    done = find_finished(cfg, observer)
+    if done is not None:
+        return done
+    record = RunRecord(cfg.output, resumed=cfg.resume)
+    record.begin(cfg.to_toml())
     summaries = []
     for fold in range(cfg.folds):
         observer.fold(fold + 1, cfg.folds)
         one = cfg.model_copy(update={"output": cfg.output / f"fold-{fold + 1}"})
         summaries.append(train_once(one, observer, fold))
-        if fold == 0:
-            record.begin(cfg.to_toml())
     values = {name: [summary["best"][name] for summary in summaries] for name in SCORES}
     summary = {
         "mean": {name: statistics.fmean(each) for name, each in values.items()},
         "std": {name: statistics.stdev(each) for name, each in values.items()},
         "folds": summaries,
-        "config": cfg.plain(),
+        "config": cfg.plain(absolute=True),
         "classes": summaries[0]["classes"],
-        "duration_s": round(time.monotonic() - began, 3),
+        "duration_s": round(sum(summary["duration_s"] for summary in summaries), 3),
     }
     record.finish(json.loads(json.dumps(summary)))
     return summary

@@ -1,10 +1,9 @@
 """The training loop: what `dalipipe train` does, from the configuration to the files it leaves behind."""
 
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,15 +16,25 @@ from dalipipe.training.data import Data, open_data
 from dalipipe.training.evaluation import Evaluation, evaluate
 from dalipipe.training.events import require_tensorboard, write_events
 from dalipipe.training.folds import train_folds
+from dalipipe.training.interruption import interruptible
+from dalipipe.training.keeper import Keeper
 from dalipipe.training.metrics import EpochMetrics, Meter
 from dalipipe.training.models import check_images, create_model, resolve_device
 from dalipipe.training.observer import Observer, RunInfo, Step
 from dalipipe.training.problems import check_finite, memory_explained
-from dalipipe.training.record import BEST, RunRecord
+from dalipipe.training.record import BEST, CHECKPOINTS, LAST, RunRecord
 from dalipipe.training.report import Outcome, write_report
+from dalipipe.training.resumption import (
+    Checkpoints,
+    RunCheckpoint,
+    check_seen,
+    find_earlier,
+    find_finished,
+    what_is_seen,
+)
 from dalipipe.training.state import TrainState
 from dalipipe.training.summary import summarise
-from dalipipe.training.weights import load_weights
+from dalipipe.training.weights import WeightsReport, load_weights
 
 
 def train(cfg: TrainConfig, observer: Observer | None = None) -> dict[str, Any]:
@@ -42,6 +51,8 @@ def train(cfg: TrainConfig, observer: Observer | None = None) -> dict[str, Any]:
             before the first image is read.
         DivergedError: the loss is no longer a finite number.
         ResourceError: memory does not suffice.
+        StateError: the run to go on with is another one, or all its checkpoints are damaged.
+        StoppedError: SIGTERM or SIGINT came (in the main thread); `cfg.resume` goes on where that was.
     """
     observer = observer or Observer()
     with _determinism(cfg.deterministic):
@@ -58,46 +69,61 @@ def train_once(cfg: TrainConfig, observer: Observer, fold: int | None = None) ->
         observer: Is told how the run goes.
         fold: Which of `cfg.folds`, from 0, validates; None for the usual division.
     """
-    began = time.monotonic()
+    done = find_finished(cfg, observer)
+    if done is not None:
+        return done
     device = resolve_device(cfg.device)
     if cfg.precision == "fp16" and device.type != "cuda":
         raise ConfigError(f"--precision: fp16 needs a CUDA device, got {device}. Use bf16.")
     if cfg.tensorboard:
         require_tensorboard()
-    with open_data(cfg, device.index or 0, observer, fold) as data:
-        state, info = prepare(cfg, data, device, observer)
-        record = RunRecord(cfg.output)  # not before, so that an attempt without weights leaves no empty directory
+    checkpoints = Checkpoints(cfg.output / CHECKPOINTS)
+    earlier = find_earlier(cfg, checkpoints, observer)
+    # Whether an image is in both parts was looked for when the run began.
+    opened = cfg if earlier is None else cfg.model_copy(update={"check_split": False})
+    with open_data(opened, device.index or 0, observer, fold) as data:
+        state, info = prepare(cfg, data, device, observer, earlier)
+        template = RunCheckpoint.of(info, data, 0.0 if earlier is None else earlier.elapsed_s)
+        resumed, earlier = earlier is not None, None  # what it holds is as large as the network
+        # Not before, so that an attempt without weights leaves no empty directory.
+        record = RunRecord(cfg.output, resumed=resumed)
         if fold is None:
             record.begin(cfg.to_toml())
-        observer.started(info)
-        while not state.finished:
-            metrics = run_epoch(state, data, observer)
-            best = state.stopper.update(metrics)
-            state.end_epoch()
-            record.add(metrics, snapshot(info, state, metrics), best=best)
-            observer.epoch(metrics, best)
-            if cfg.tensorboard:
-                write_events(cfg.output, metrics)
-        return conclude(state, data, info, record, time.monotonic() - began)
+        with interruptible() as interruption:
+            whole = cfg.output if fold is None else cfg.output.parent
+            keeper = Keeper(state, checkpoints, template, interruption, whole)
+            summary = go(Run(state, data, info, record, keeper, observer), resumed=resumed)
+            if fold is not None and keeper.is_asked_to_end:
+                raise keeper.stopped("what follows this fold")
+            return summary
 
 
-def prepare(cfg: TrainConfig, data: Data, device: torch.device, observer: Observer) -> tuple[TrainState, RunInfo]:
-    """Return the state of a run at its beginning, and what the run turned out to be.
+def prepare(
+    cfg: TrainConfig, data: Data, device: torch.device, observer: Observer, earlier: RunCheckpoint | None
+) -> tuple[TrainState, RunInfo]:
+    """Return the state of a run, at its beginning or where it goes on, and what the run turned out to be.
 
     Raises:
-        DalipipeError: network, weights and images don't go together.
+        DalipipeError: network, weights and images don't go together, or the images are not those of the run.
     """
     observer.preparing(f"{cfg.model}, weights: {cfg.weights}")
+    if earlier is not None:
+        check_seen(earlier.seen, what_is_seen(data))
     torch.manual_seed(cfg.seed)
     model = create_model(cfg.model, len(data.classes), cfg.head, cfg.dropout)
     check_images(cfg.model, model, data.smallest_batch, data.train.recipe.output_shape, training=True)
     check_images(cfg.model, model, 1, data.val.recipe.output_shape, training=False)
-    weights = load_weights(model, cfg.model, data.classes, cfg.weights)
+    if earlier is None:
+        weights = load_weights(model, cfg.model, data.classes, cfg.weights)
+    else:
+        weights = WeightsReport(**earlier.weights)
     with memory_explained(cfg.model, cfg):
         model.to(device)
         if cfg.channels_last:
             model.to(memory_format=torch.channels_last)
         state = TrainState(cfg, model, data.train, data.class_weights)
+        if earlier is not None:
+            state.load_state_dict(earlier.state)
     info = RunInfo(
         cfg=cfg,
         root=data.root,
@@ -114,16 +140,61 @@ def prepare(cfg: TrainConfig, data: Data, device: torch.device, observer: Observ
     return state, info
 
 
-def run_epoch(state: TrainState, data: Data, observer: Observer) -> EpochMetrics:
-    """Train for an epoch, or for what is left of it, validate, and return what came out."""
+@dataclass(frozen=True)
+class Run:
+    """A run under way: what changes, what it is fed with, where it is written down, who ends it and who watches."""
+
+    state: TrainState
+    data: Data
+    info: RunInfo
+    record: RunRecord
+    keeper: Keeper
+    observer: Observer
+
+
+def go(run: Run, *, resumed: bool) -> dict[str, Any]:
+    """Do what is left of a run, and return what summary.json holds.
+
+    Raises:
+        StoppedError: a signal has ended it.
+    """
+    if resumed:
+        recover(run)
+        run.observer.resumed(run.state.where)
+    run.observer.started(run.info)
+    while not run.state.finished:
+        run_epoch(run)
+    return conclude(run)
+
+
+def recover(run: Run) -> None:
+    """Bring the files of a run to where its checkpoint is, whenever and however it was broken off."""
+    state, record = run.state, run.record
+    record.write_history(state.history)
+    if not state.history:
+        return
+    last = state.history[-1]
+    if state.batch == 0:  # between two epochs: what was being written then is written again
+        write_epoch(run, best=state.stopper.best == last)
+    problem = "" if state.stopper.best is None else record.lacks(BEST, state.stopper.best)
+    if problem:
+        state.stopper.best = None if record.lacks(LAST, last) else last
+        since = state.epoch if state.stopper.best else state.epoch + 1
+        run.observer.warning(f"{problem} The best network from epoch {since} on is kept.")
+        if state.stopper.best:
+            record.take_last_for_best()
+
+
+def run_epoch(run: Run) -> None:
+    """Train for an epoch, or for what is left of it, validate, and write down what came out."""
+    state, number = run.state, run.state.epoch + 1
     state.begin_epoch()
-    meter = train_epoch(state, observer)
-    number = state.epoch + 1
-    observer.validating(number)
+    meter = train_epoch(state, run.observer, run.keeper.after_batch)
+    run.observer.validating(number)
     with memory_explained(f"epoch {number}, validation", state.cfg):
-        validated = validate(state, data)
+        validated = validate(run)
     check_finite(f"epoch {number}, validation", validated.loss)
-    return EpochMetrics(
+    metrics = EpochMetrics(
         epoch=number,
         train_loss=state.tally.loss,
         train_acc=state.tally.accuracy,
@@ -132,22 +203,47 @@ def run_epoch(state: TrainState, data: Data, observer: Observer) -> EpochMetrics
         img_per_s=meter.img_per_s,
         data_wait_fraction=meter.data_wait_fraction,
     )
+    best = state.end_epoch(metrics)
+    run.keeper.write()  # first, since all that follows can be written again from it
+    write_epoch(run, best=best)
+    run.observer.epoch(metrics, best)
 
 
-def train_epoch(state: TrainState, observer: Observer) -> Meter:
+def write_epoch(run: Run, *, best: bool) -> None:
+    """Write down the last epoch of a run, and its network."""
+    history = run.state.history
+    run.record.add(history, snapshot(run.info, run.state, history[-1]), best=best)
+    if run.info.cfg.tensorboard:
+        write_events(run.record.directory, history[-1])
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+def train_epoch(state: TrainState, observer: Observer, after_batch: Callable[[], None] = nothing) -> Meter:
     """Learn from each batch of the epoch that is left, and return how fast that went.
+
+    Args:
+        state: Of the run.
+        observer: Is told of each step.
+        after_batch: Is called then.
 
     Raises:
         DivergedError: the loss of a batch is not finite.
         ResourceError: memory does not suffice.
     """
     meter, number, batches = Meter(), state.epoch + 1, len(state.loader)
+    if state.is_trained or state.batch == batches:  # it was broken off in its validation
+        return meter
     for images, labels in meter.watch(state.loader):
         where = f"epoch {number}, batch {state.batch + 1}"
         with memory_explained(where, state.cfg):
             learn(state, images, labels, where)
         wait = meter.data_wait_fraction
         observer.batch(Step(number, state.batch, batches, state.tally.loss, meter.img_per_s, wait))
+        after_batch()
+    state.is_trained = True
     return meter
 
 
@@ -189,10 +285,16 @@ def move(state: TrainState) -> None:
         state.ema.update_parameters(state.model)
 
 
-def validate(state: TrainState, data: Data) -> Evaluation:
-    """Return how good the network, or its moving average, is on the validation images."""
+def validate(run: Run) -> Evaluation:
+    """Return how good the network, or its moving average, is on the validation images.
+
+    Raises:
+        StoppedError: a signal has ended the run.
+    """
+    state, data = run.state, run.data
+    data.val.set_epoch(state.epoch)  # where validation is random, it is the same after an interruption
     with state.autocast():
-        return evaluate(state.network, data.val, data.classes, tta=state.cfg.tta)
+        return evaluate(state.network, run.keeper.watch(data.val), data.classes, tta=state.cfg.tta)
 
 
 def snapshot(info: RunInfo, state: TrainState, metrics: EpochMetrics) -> Checkpoint:
@@ -204,20 +306,22 @@ def snapshot(info: RunInfo, state: TrainState, metrics: EpochMetrics) -> Checkpo
         eval_recipe=info.eval_recipe.to_toml(),
         state_dict=state.network.state_dict(),
         epoch=metrics.epoch,
-        metrics=asdict(metrics),
+        metrics=metrics.measures(),
         config=info.cfg.plain(),
     )
 
 
-def conclude(state: TrainState, data: Data, info: RunInfo, record: RunRecord, duration_s: float) -> dict[str, Any]:
+def conclude(run: Run) -> dict[str, Any]:
     """Restore the best epoch's network, evaluate it once more, and write down what came out of the run."""
+    state, info, record = run.state, run.info, run.record
     state.network.load_state_dict(load_checkpoint(record.directory / BEST).state_dict)
-    evaluation = validate(state, data)
-    assert state.stopper.best is not None and record.last is not None
-    summary = summarise(info, (state.stopper.best, record.last), evaluation, duration_s)
-    record.finish(summary)
+    evaluation = validate(run)
+    assert state.stopper.best is not None
+    summary = summarise(info, (state.stopper.best, state.history[-1]), evaluation, run.keeper.elapsed_s)
     if info.cfg.report:
-        write_report(record.directory, Outcome(info, data.train.source, data.val.source, evaluation, summary))
+        sources = run.data.train.source, run.data.val.source
+        write_report(record.directory, Outcome(info, *sources, evaluation, summary))
+    record.finish(summary)  # last, since then the run is finished
     return summary
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Batch: TypeAlias = "tuple[Tensor, Tensor]"
 """Images, float32 NCHW, and their labels, int64 (N,)."""
+
+TIMES: Final = ("img_per_s", "data_wait_fraction")
+"""What of an epoch is never the same twice."""
 
 
 class Batches(Sized, Protocol):
@@ -22,7 +25,7 @@ class Batches(Sized, Protocol):
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One line of metrics.jsonl.
+    """What is known of an epoch: its line of metrics.jsonl and, of its time, that of timing.jsonl.
 
     Attributes:
         epoch: Counted from 1.
@@ -50,6 +53,14 @@ class EpochMetrics:
     lr: float
     img_per_s: float
     data_wait_fraction: float
+
+    def measures(self) -> dict[str, float]:
+        """Return all but the times: two runs that do the same have the same."""
+        return {name: value for name, value in asdict(self).items() if name not in TIMES}
+
+    def timing(self) -> dict[str, float]:
+        """Return the epoch and its times. Of an epoch that was broken off they are those of what came after."""
+        return {"epoch": self.epoch, **{name: getattr(self, name) for name in TIMES}}
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,13 +45,23 @@ class Step:
 
 
 class Observer:
-    """Watches a run. Every method does nothing here; override what you need."""
+    """Watches a run. The methods do nothing here but for `warning`; override what you need."""
 
     def preparing(self, what: str) -> None:
         """Tell that something begins that may take a while."""
 
     def fold(self, number: int, folds: int) -> None:
         """Tell that the run of a fold, counted from 1, begins."""
+
+    def warning(self, message: str) -> None:
+        """Tell of something that does not end the run, but that one should know. This one is logged by default."""
+        logging.getLogger("dalipipe").warning(message)
+
+    def finished(self, output: Path) -> None:
+        """Tell that the run to go on with is finished already, or that of a fold."""
+
+    def resumed(self, where: str) -> None:
+        """Tell that the run goes on with "epoch 3, batch 17", say; it is told of before `started`."""
 
     def started(self, info: RunInfo) -> None:
         """Tell that everything is ready; the first batch comes next."""

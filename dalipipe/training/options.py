@@ -134,6 +134,10 @@ class MachineOptions(BaseModel):
 
     output: Path = option(_new_output, "Directory for checkpoints and metrics.", "DIR", "runs/DATE-TIME")
     report: bool = option(True, "Draw pictures of the run, and report.html with all of them.")
+    checkpoint_every: str = option(
+        "10min", "How often to save the run within an epoch: after N batches, or 90s, 10min, 1h.", "N|TIME"
+    )
+    resume: bool = option(False, "Go on with the run in --output, or begin it there.")
     tensorboard: bool = option(False, "Write TensorBoard events too, to OUTPUT/tensorboard.")
     seed: int = option(0, "Seed of first weights, dropout, order and augmentation.", "N", ge=0, lt=2**63)
     backend: str = option("auto", "What loads images: auto, dali-gpu, dali-cpu, dali-cpu-stock or torchvision.", "NAME")

@@ -1,21 +1,28 @@
-"""The output directory of a run: config.toml, metrics.jsonl, best.pt, last.pt and summary.json."""
+"""The output directory of a run: config.toml, metrics.jsonl, timing.jsonl, best.pt, last.pt and summary.json."""
 
 import json
-import os
 import tempfile
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from dalipipe.errors import ConfigError
-from dalipipe.training.checkpoint import Checkpoint, save_checkpoint, write_atomic
+from dalipipe.errors import ConfigError, WeightsError
+from dalipipe.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    remove_temporaries,
+    save_checkpoint,
+    write_atomic,
+)
+from dalipipe.training.config import CONFIG
 from dalipipe.training.metrics import EpochMetrics
 
 METRICS: Final = "metrics.jsonl"
+TIMING: Final = "timing.jsonl"
 BEST: Final = "best.pt"
 LAST: Final = "last.pt"
 SUMMARY: Final = "summary.json"
-CONFIG: Final = "config.toml"
+CHECKPOINTS: Final = "checkpoints"
 
 
 class RunRecord:
@@ -23,14 +30,14 @@ class RunRecord:
 
     Args:
         directory: Made if it isn't there.
+        resumed: Whether the run in it goes on.
 
     Raises:
         ConfigError: the directory can't be made or written to, or holds another run.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, resumed: bool = False) -> None:
         self.directory = directory
-        self.last: EpochMetrics | None = None
         try:
             directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=directory):
@@ -41,11 +48,14 @@ class RunRecord:
                 "Choose another one."
             ) from error
         present = [name for name in (METRICS, BEST, LAST, SUMMARY) if (directory / name).exists()]
-        if present:
+        checkpoints = directory / CHECKPOINTS
+        present += [CHECKPOINTS] if checkpoints.is_dir() and any(checkpoints.glob("*.pt")) else []
+        if present and not resumed:
             raise ConfigError(
                 f"--output: must not hold another run, got {str(directory)!r} with {', '.join(present)}. "
-                "Choose another directory or delete this one."
+                "Choose another directory, delete this one, or go on with its run: --resume."
             )
+        remove_temporaries(directory)
 
     def begin(self, config: str) -> None:
         """Write config.toml.
@@ -55,10 +65,15 @@ class RunRecord:
         """
         write_atomic(self.directory / CONFIG, lambda file: file.write(config.encode("utf-8")))
 
-    def add(self, metrics: EpochMetrics, checkpoint: Checkpoint, *, best: bool) -> None:
-        """Write an epoch: its line, last.pt, and best.pt if it is the best so far.
+    def add(self, history: Sequence[EpochMetrics], checkpoint: Checkpoint, *, best: bool) -> None:
+        """Write an epoch: last.pt, best.pt if it is the best so far, and its line.
 
         The checkpoints come first, so an epoch whose line is there has its checkpoint too.
+
+        Args:
+            history: Every epoch so far.
+            checkpoint: Of the last of them.
+            best: Whether that is the best.
 
         Raises:
             ConfigError: a file can't be written.
@@ -66,22 +81,59 @@ class RunRecord:
         save_checkpoint(self.directory / LAST, checkpoint)
         if best:
             save_checkpoint(self.directory / BEST, checkpoint)
-        self.last = metrics
-        line = json.dumps(asdict(metrics), allow_nan=False) + "\n"
-        path = self.directory / METRICS
+        self.write_history(history)
+
+    def write_history(self, history: Iterable[EpochMetrics]) -> None:
+        """Write metrics.jsonl and timing.jsonl anew.
+
+        Raises:
+            ConfigError: a file can't be written.
+        """
+        self._write_lines(METRICS, [metrics.measures() for metrics in history])
+        self._write_lines(TIMING, [metrics.timing() for metrics in history])
+
+    def _write_lines(self, name: str, rows: Iterable[Mapping[str, float]]) -> None:
+        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+        write_atomic(self.directory / name, lambda file: file.write(text.encode("ascii")))
+
+    def lacks(self, name: str, metrics: EpochMetrics) -> str:
+        """Return what is wrong with a checkpoint that must be of a certain epoch; nothing if it is that.
+
+        Args:
+            name: `BEST` or `LAST`.
+            metrics: Of the epoch.
+        """
         try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise ConfigError(f"{path}: must be writable, got {error.strerror}. Free some space.") from error
+            found = load_checkpoint(self.directory / name)
+        except WeightsError as error:
+            return str(error)
+        if dict(found.metrics) == metrics.measures():
+            return ""
+        return f"{self.directory / name}: must be of epoch {metrics.epoch}, got epoch {found.epoch}."
+
+    def take_last_for_best(self) -> None:
+        """Write best.pt with what last.pt holds.
+
+        Raises:
+            WeightsError: last.pt can't be read.
+            ConfigError: best.pt can't be written.
+        """
+        save_checkpoint(self.directory / BEST, load_checkpoint(self.directory / LAST))
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write summary.json.
+        """Write summary.json: from then on the run is finished.
 
         Raises:
             ConfigError: the file can't be written.
         """
         text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
         write_atomic(self.directory / SUMMARY, lambda file: file.write(text.encode("ascii")))
+
+
+def read_summary(directory: Path) -> dict[str, Any] | None:
+    """Return what summary.json of a finished run holds; None where there is none that can be read."""
+    try:
+        summary = json.loads((directory / SUMMARY).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return summary if isinstance(summary, dict) else None

@@ -14,7 +14,7 @@ from dalipipe.loader import DataLoader
 from dalipipe.mix import BatchMix, CutMix, MixUp, RandomChoice
 from dalipipe.training.blocks import Blocks, Freezing
 from dalipipe.training.config import TrainConfig
-from dalipipe.training.metrics import Tally
+from dalipipe.training.metrics import EpochMetrics, Tally
 from dalipipe.training.models import head_name
 from dalipipe.training.optim import make_average, make_optimizer, make_schedule
 from dalipipe.training.stopping import Stopper
@@ -37,7 +37,9 @@ class TrainState:
         optimizer, schedule, scaler, ema, freezing, stopper: What their names say; `ema` may be None.
         epoch: Epochs done.
         batch: Batches done of the epoch that runs.
+        is_trained: Whether these are all; what is left of the epoch is its validation.
         tally: Loss and accuracy of these.
+        history: What came out of the epochs done.
     """
 
     def __init__(
@@ -55,7 +57,8 @@ class TrainState:
         weights = None if class_weights is None else class_weights.to(self.device)
         self.criterion = nn.CrossEntropyLoss(weights, label_smoothing=cfg.label_smoothing)
         self.mix = make_mix(cfg, len(loader.source.classes))
-        self.epoch, self.batch, self.tally = 0, 0, Tally()
+        self.epoch, self.batch, self.is_trained, self.tally = 0, 0, False, Tally()
+        self.history: list[EpochMetrics] = []
         self.forward: Callable[[Tensor], Tensor] = model
         self.wrap()
 
@@ -82,9 +85,30 @@ class TrainState:
             self.tally = Tally()
         self.freezing.train_mode()
 
-    def end_epoch(self) -> None:
-        """Count the epoch as done."""
-        self.epoch, self.batch = self.epoch + 1, 0
+    def end_epoch(self, metrics: EpochMetrics) -> bool:
+        """Count the epoch as done, and return whether it is the best so far."""
+        self.history.append(metrics)
+        self.epoch, self.batch, self.is_trained = self.epoch + 1, 0, False
+        return self.stopper.update(metrics)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether no gradients wait for those of further batches."""
+        return self.batch % self.cfg.accumulate == 0 or self.batch == len(self.loader)
+
+    @property
+    def place(self) -> tuple[int, int, bool]:
+        """How far the run has come: epochs done, batches done of the next, whether these are all."""
+        return self.epoch, self.batch, self.is_trained
+
+    @property
+    def where(self) -> str:
+        """What comes next, for people."""
+        if self.finished:
+            return "the last evaluation"
+        if self.is_trained or self.batch == len(self.loader):
+            return f"epoch {self.epoch + 1}, validation"
+        return f"epoch {self.epoch + 1}, batch {self.batch + 1}"
 
     @property
     def finished(self) -> bool:
@@ -96,7 +120,9 @@ class TrainState:
         return {
             "epoch": self.epoch,
             "batch": self.batch,
+            "is_trained": self.is_trained,
             "tally": asdict(self.tally),
+            "history": [asdict(metrics) for metrics in self.history],
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -105,7 +131,7 @@ class TrainState:
             "stopper": self.stopper.state_dict(),
             "loader": self.loader.state_dict(),
             "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -115,7 +141,9 @@ class TrainState:
             StateError: the loader's state is of other data or another recipe.
         """
         self.loader.load_state_dict(state["loader"])
-        self.epoch, self.batch, self.tally = state["epoch"], state["batch"], Tally(**state["tally"])
+        self.epoch, self.batch, self.is_trained = state["epoch"], state["batch"], state["is_trained"]
+        self.tally = Tally(**state["tally"])
+        self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
         self.model.load_state_dict(state["model"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
@@ -124,8 +152,8 @@ class TrainState:
         self.scaler.load_state_dict(state["scaler"])
         self.stopper.load_state_dict(state["stopper"])
         torch.set_rng_state(state["rng"])
-        if state["cuda_rng"]:
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        if state["cuda_rng"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
 
 
 def make_mix(cfg: TrainConfig, classes: int) -> BatchMix | None:

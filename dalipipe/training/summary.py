@@ -1,7 +1,6 @@
 """summary.json: what a run was, where it ran, and what came out of it."""
 
 import platform
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -11,6 +10,11 @@ from dalipipe.training.metrics import EpochMetrics
 from dalipipe.training.observer import RunInfo
 
 _PACKAGES: Final = ("torch", "torchvision", "nvidia-dali-cuda120", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that decide what a run comes to."""
+    return {"dalipipe": __version__, **{name: version(name) for name in _PACKAGES}}
 
 
 def summarise(
@@ -26,12 +30,13 @@ def summarise(
     """
     best, last = epochs
     return {
-        "best": asdict(best),
-        "last": asdict(last),
+        "best": best.measures(),
+        "last": last.measures(),
         "stopped_early": last.epoch < info.cfg.epochs,
         "evaluation": evaluation.plain(),
         "duration_s": round(duration_s, 3),
-        "config": info.cfg.plain(),
+        "timing": {"best": best.timing(), "last": last.timing()},
+        "config": info.cfg.plain(absolute=True),
         "patience": info.patience,
         "data": str(info.root),
         "classes": list(info.classes),
@@ -47,7 +52,7 @@ def summarise(
             "fresh": len(info.weights.fresh),
             "skipped": len(info.weights.skipped),
         },
-        "versions": {"dalipipe": __version__, **{name: version(name) for name in _PACKAGES}},
+        "versions": versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
     }

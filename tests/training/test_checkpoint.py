@@ -1,3 +1,4 @@
+import copy
 import errno
 import os
 import subprocess
@@ -9,7 +10,14 @@ import torch
 
 from dalipipe.errors import ConfigError, WeightsError
 from dalipipe.training import checkpoint as module
-from dalipipe.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_atomic
+from dalipipe.training.checkpoint import (
+    Checkpoint,
+    digest,
+    load_checkpoint,
+    remove_temporaries,
+    save_checkpoint,
+    write_atomic,
+)
 
 CHECKPOINT = Checkpoint(
     model="resnet18",
@@ -104,3 +112,67 @@ def test_a_state_dict_is_no_checkpoint(tmp_path):
     torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "w.pt")
     with pytest.raises(WeightsError, match="must be a checkpoint of dalipipe"):
         load_checkpoint(tmp_path / "w.pt")
+
+
+# ------------------------------------------------------------------------------------------------------------- damage
+
+
+def test_every_flipped_byte_is_noticed_or_does_no_harm(tmp_path):
+    path, other = tmp_path / "best.pt", tmp_path / "other.pt"
+    save_checkpoint(path, CHECKPOINT)
+    data, refused = path.read_bytes(), 0
+    for position in range(0, len(data), 7):
+        other.write_bytes(data[:position] + bytes([data[position] ^ 0x10]) + data[position + 1 :])
+        try:
+            loaded = load_checkpoint(other)
+        except WeightsError as error:
+            assert str(other) in str(error)
+            refused += 1
+        else:
+            assert torch.equal(loaded.state_dict["fc.weight"], CHECKPOINT.state_dict["fc.weight"])
+            assert replace(loaded, state_dict={}) == replace(CHECKPOINT, state_dict={})
+    assert refused > 50
+
+
+def test_a_bit_of_a_tensor_that_torch_would_not_notice(tmp_path):
+    path = tmp_path / "best.pt"
+    save_checkpoint(path, CHECKPOINT)
+    number = torch.tensor(5.0).numpy().tobytes()  # the last of the weights
+    data = path.read_bytes()
+    assert data.count(number) == 1
+    path.write_bytes(data.replace(number, torch.tensor(5.0000005).numpy().tobytes()))
+    torch.load(path, weights_only=True)
+    with pytest.raises(WeightsError, match=r"best\.pt: must hold what was written, got a damaged file"):
+        load_checkpoint(path)
+
+
+def test_a_file_of_before_there_were_digests_is_read(tmp_path):
+    save_checkpoint(tmp_path / "best.pt", CHECKPOINT)
+    content = torch.load(tmp_path / "best.pt", weights_only=True)
+    del content["digest"]
+    torch.save(content, tmp_path / "old.pt")
+    assert replace(load_checkpoint(tmp_path / "old.pt"), state_dict={}) == replace(CHECKPOINT, state_dict={})
+
+
+DIFFERENT = [
+    {}, [], (), None, True, False, 0, 1, 1.0, -0.0, 0.0, "", "1", "a", "\udcff", {"a": 1}, {"a": 1, "b": 2}, {"b": 1},
+    {1: "a"}, [1], [[1]], [1, 1], (1,), ["1"], [1, [1]], torch.zeros(0), torch.zeros(1), torch.zeros(2),
+    torch.zeros(1, 2), torch.zeros(2, 1), torch.zeros(()), torch.zeros(2, dtype=torch.int32), torch.ones(2),
+    torch.zeros(2, dtype=torch.bfloat16), torch.tensor([False, False]), torch.tensor([0.0, -0.0]),
+]  # fmt: skip
+
+
+def test_contents_that_differ_have_different_digests():
+    assert len({digest(content) for content in DIFFERENT}) == len(DIFFERENT)
+    assert [digest(content) for content in DIFFERENT] == [digest(copy.deepcopy(content)) for content in DIFFERENT]
+    turned = torch.arange(12.0).reshape(3, 4).T
+    assert digest(turned) == digest(turned.contiguous())
+    with pytest.raises(TypeError, match="must be tensors and plain values, got set"):
+        digest({"a": {1}})
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    for name in (".last.pt.123.tmp", ".metrics.jsonl.7.tmp", "last.pt", ".hidden", "notes.tmp", ".mine.tmp"):
+        (tmp_path / name).write_text("x")
+    remove_temporaries(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", ".mine.tmp", "last.pt", "notes.tmp"]

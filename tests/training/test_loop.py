@@ -35,8 +35,6 @@ mean = [0.5, 0.5, 0.5]
 std = [0.5, 0.5, 0.5]
 """
 
-TIMES = ("img_per_s", "data_wait_fraction")
-
 
 @pytest.fixture
 def data(tmp_path):
@@ -62,25 +60,32 @@ def read_metrics(directory):
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
 
-def untimed(directory):
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in read_metrics(directory)]
-
-
 def test_a_run_learns_leaves_all_its_files_and_gives_its_network_back(data):
     cfg = config(data, epochs=3, lr=0.02)
     summary = train(cfg)
     rows = read_metrics(data / "run")
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     scores = ["val_loss", "val_acc", "val_top5", "val_macro_f1", "val_calibration_error"]
-    assert list(rows[0]) == ["epoch", "train_loss", "train_acc", *scores, "lr", *TIMES]
+    assert list(rows[0]) == ["epoch", "train_loss", "train_acc", *scores, "lr"]
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
-    assert all(row["img_per_s"] > 0 and 0 < row["data_wait_fraction"] < 1 for row in rows)
+    times = [json.loads(line) for line in (data / "run/timing.jsonl").read_text().splitlines()]
+    assert [list(row) for row in times] == [["epoch", "img_per_s", "data_wait_fraction"]] * 3
+    assert all(row["img_per_s"] > 0 and 0 < row["data_wait_fraction"] < 1 for row in times)
     files = sorted(path.name for path in (data / "run").iterdir())
-    assert files == ["best.pt", "config.toml", "last.pt", "metrics.jsonl", "summary.json"]
+    assert files == [
+        "best.pt",
+        "checkpoints",
+        "config.toml",
+        "last.pt",
+        "metrics.jsonl",
+        "summary.json",
+        "timing.jsonl",
+    ]
 
     assert summary == json.loads((data / "run/summary.json").read_text())
     assert summary["last"] == rows[-1]
     assert summary["best"] == min(rows, key=lambda row: row["val_loss"])
+    assert summary["timing"]["last"] == times[-1]
     assert (summary["train_images"], summary["val_images"], summary["classes"]) == (16, 4, ["blue", "red"])
     assert summary["config"] == cfg.plain()
 
@@ -117,8 +122,8 @@ def quick(monkeypatch):
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(data, quick):
     for output, seed in (("one", 4), ("same", 4), ("other", 5)):
         train(config(data, output, seed=seed, epochs=2))
-    assert untimed(data / "one") == untimed(data / "same")
-    assert untimed(data / "one") != untimed(data / "other")
+    assert read_metrics(data / "one") == read_metrics(data / "same")
+    assert read_metrics(data / "one") != read_metrics(data / "other")
     one, same = (load_checkpoint(data / name / "last.pt").state_dict for name in ("one", "same"))
     assert all(torch.equal(one[key], same[key]) for key in one)
 
@@ -127,7 +132,7 @@ def test_dali_trains_as_torchvision_does(data, quick):
     train(config(data, "reference", epochs=2))
     train(config(data, "dali", epochs=2, backend="dali-cpu-stock", threads=1))
     assert json.loads((data / "dali/summary.json").read_text())["backend"] == "dali-cpu-stock"
-    for reference, dali in zip(untimed(data / "reference"), untimed(data / "dali"), strict=True):
+    for reference, dali in zip(read_metrics(data / "reference"), read_metrics(data / "dali"), strict=True):
         assert dali["train_loss"] == pytest.approx(reference["train_loss"], rel=0.02)
         assert dali["val_loss"] == pytest.approx(reference["val_loss"], rel=0.02)
 

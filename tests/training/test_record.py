@@ -19,13 +19,19 @@ def checkpoint(number):
 
 def test_best_is_the_best_epoch_and_last_the_last(tmp_path):
     record = RunRecord(tmp_path / "deep/er")
+    history = []
     for number, val_acc in enumerate((0.5, 0.8, 0.6), 1):
-        record.add(epoch(number, val_acc), checkpoint(number), best=number < 3)
+        history.append(epoch(number, val_acc))
+        record.add(history, checkpoint(number), best=number < 3)
     assert load_checkpoint(tmp_path / "deep/er/best.pt").epoch == 2
     assert load_checkpoint(tmp_path / "deep/er/last.pt").epoch == 3
-    assert record.last == epoch(3, 0.6)
-    rows = [json.loads(line) for line in (tmp_path / "deep/er/metrics.jsonl").read_text().splitlines()]
+    rows, times = (
+        [json.loads(line) for line in (tmp_path / "deep/er" / name).read_text().splitlines()]
+        for name in ("metrics.jsonl", "timing.jsonl")
+    )
     assert [row["val_acc"] for row in rows] == [0.5, 0.8, 0.6]
+    assert not {"img_per_s", "data_wait_fraction"} & set(rows[0])
+    assert times == [{"epoch": number, "img_per_s": 10.0, "data_wait_fraction": 0.1} for number in (1, 2, 3)]
 
 
 def test_making_a_record_writes_nothing_yet(tmp_path):
@@ -39,6 +45,15 @@ def test_a_directory_with_a_run_is_refused(tmp_path, name):
     (tmp_path / name).write_text("x")
     with pytest.raises(ConfigError, match=f"must not hold another run, got .* with {name}"):
         RunRecord(tmp_path)
+
+
+def test_a_directory_with_checkpoints_of_a_run_is_refused_with_how_to_go_on(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    RunRecord(tmp_path)
+    (tmp_path / "checkpoints/epoch-00001-batch-0000000.pt").write_text("x")
+    with pytest.raises(ConfigError, match=r"got .* with checkpoints\. Choose .* or go on with its run: --resume\."):
+        RunRecord(tmp_path)
+    RunRecord(tmp_path, resumed=True)
 
 
 def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path):

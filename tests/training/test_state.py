@@ -9,6 +9,7 @@ from torch import nn
 from dalipipe.errors import ConfigError, DivergedError, ResourceError
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.loop import learn, train_epoch
+from dalipipe.training.metrics import EpochMetrics
 from dalipipe.training.observer import Observer
 from dalipipe.training.optim import rate
 from dalipipe.training.state import TrainState
@@ -46,6 +47,9 @@ class Batches:
         pass
 
 
+METRICS = EpochMetrics(1, 1.0, 0.5, 1.0, 0.5, 1.0, 0.5, 0.1, 0.01, 10.0, 0.1)
+
+
 def network():
     """Two blocks, each a convolution with its norm, and a head."""
     torch.manual_seed(0)
@@ -64,7 +68,7 @@ def go(state, epochs=1):
     for _ in range(epochs):
         state.begin_epoch()
         train_epoch(state, Observer())
-        state.end_epoch()
+        state.end_epoch(METRICS)
     return state
 
 
@@ -267,7 +271,7 @@ def test_a_state_goes_on_exactly_where_it_was_taken(at):
     for images, labels in rest:
         learn(other, images, labels, "here")
     assert other.tally.images == 16
-    other.end_epoch()
+    other.end_epoch(METRICS)
     go(other, epochs=3 - other.epoch)
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, other.network.state_dict()[name]), name
