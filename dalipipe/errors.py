@@ -14,6 +14,7 @@ Each one is a `DalipipeError` and also the built-in that fits, so that both ``ex
     ├── StateError              ValueError          a saved state that belongs to something else
     ├── DivergedError           RuntimeError        a training whose loss is no longer finite
     ├── StoppedError            RuntimeError        a training that a signal has stopped
+    ├── PeerError               RuntimeError        another process of a training that has ended
     └── ResourceError           RuntimeError        memory that does not suffice
 
 A message reads ``<where>: <rule>, got <value>. <What to do.>``.
@@ -70,6 +71,10 @@ class StoppedError(DalipipeError, RuntimeError):
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
         self.signum = signum
+
+
+class PeerError(DalipipeError, RuntimeError):
+    """Another process of the same training has ended, so that this one can't go on."""
 
 
 class ResourceError(DalipipeError, RuntimeError):

@@ -15,7 +15,8 @@ from typer.core import TyperGroup
 from dalipipe import __version__
 from dalipipe.cli import bench, check, evaluate, export, parity, predict, preview, recipes, train
 from dalipipe.cli.console import complain, printable
-from dalipipe.errors import DalipipeError, DivergedError, ResourceError, StoppedError
+from dalipipe.errors import DalipipeError, DecodeError, DivergedError, PeerError, ResourceError, StoppedError
+from dalipipe.training.launch import Launch
 
 COMMANDS = (train, evaluate, predict, export, bench, recipes, preview, parity, check)
 
@@ -23,6 +24,8 @@ FAILED = 1
 USAGE_ERROR = 2  # as shells and argparse have it
 SIGNALLED = 128  # plus the number of the signal, as shells have it
 INTERRUPTED = SIGNALLED + signal.SIGINT
+
+_OWN = (DecodeError, PeerError, ResourceError)  # what one process may meet alone
 
 # What a command line that can't be read raises, UsageError. Where typer keeps it differs between its versions.
 _CommandLineError: type[Any] = typer.BadParameter.__mro__[1]
@@ -46,8 +49,10 @@ class _Group(TyperGroup):
         except StoppedError as error:
             status, ended = SIGNALLED + error.signum, printable(error)
         except DalipipeError as error:
-            complain(error)
-            status = FAILED if isinstance(error, DivergedError | ResourceError) else USAGE_ERROR
+            # Of several processes, one speaks of what all of them meet.
+            if Launch.from_environment().is_first or isinstance(error, _OWN):
+                complain(error)
+            status = FAILED if isinstance(error, DivergedError | PeerError | ResourceError) else USAGE_ERROR
         except _CommandLineError as error:
             message = error.format_message()
             end = "" if message.endswith((".", "?")) else "."
@@ -55,7 +60,7 @@ class _Group(TyperGroup):
             status = USAGE_ERROR
         except typer.Abort:
             status = INTERRUPTED
-        if isinstance(status, int) and status > SIGNALLED:
+        if isinstance(status, int) and status > SIGNALLED and Launch.from_environment().is_first:
             print(ended, file=sys.stderr)
         if not standalone_mode:
             return status

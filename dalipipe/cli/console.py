@@ -6,9 +6,9 @@ import sys
 from rich.console import Console
 
 
-def results() -> Console:
+def results(*, quiet: bool = False) -> Console:
     """Return a console on standard output. Where that is no terminal, lines are as long as they are."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), quiet=quiet)
 
 
 def printable(text: object) -> str:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dalipipe.cli.console import printable, results, warn
 from dalipipe.training.config import ADAMW_LR, DEMO, GROUPS, TrainConfig, read_config, shown_default
+from dalipipe.training.launch import Launch
 from dalipipe.training.observer import Observer, RunInfo, Step
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def train(**options: Any) -> None:
     file, assignments = given.pop("config", None), given.pop("set", None) or ()
     # Numbers arrive as text, so that it is the configuration that reads and checks them, wherever it comes from.
     cfg = read_config(file, assignments, given)
-    console = results()
+    console = results(quiet=not Launch.from_environment().is_first)
     with _View(console) as view:
         from dalipipe.training.loop import train as run  # torch and DALI take seconds to import
 
@@ -245,12 +246,22 @@ def _of_run(cfg: TrainConfig, summary: dict[str, Any]) -> list[str]:
         f"Best: epoch {best['epoch']}, {best['val_acc']:.1%} of the validation images right (chance: {chance:.1%}).",
         f"Took {summary['duration_s']:.0f} s. The network is in {printable(cfg.output / 'best.pt')}, "
         "the numbers are in metrics.jsonl and summary.json beside it.",
+        *_of_bad_files(cfg, summary["bad_files"]),
         *(
             [f"Pictures and all that is known of the run: {printable(cfg.output / 'report.html')}"]
             if cfg.report
             else []
         ),
     ]
+
+
+def _of_bad_files(cfg: TrainConfig, bad: dict[str, list[Any]]) -> list[str]:
+    count = len(bad["train"]) + len(bad["val"])
+    if not count:
+        return []
+    files = {"train": cfg.output / "quarantine.jsonl", "val": cfg.output / "quarantine-val.jsonl"}
+    lists = " and ".join(printable(path) for part, path in files.items() if bad[part])
+    return [f"{count} {'file' if count == 1 else 'files'} could not be used: see {lists}."]
 
 
 def _of_folds(cfg: TrainConfig, summary: dict[str, Any]) -> list[str]:

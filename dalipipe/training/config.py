@@ -101,6 +101,10 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
                 f"--unfreeze-at: needs something frozen, got {self.unfreeze_at} with --freeze none. "
                 "Add --freeze backbone."
             )
+        if self.max_bad != "any" and self.on_error == "raise":
+            raise ValueError(
+                f"--max-bad: needs --on-error skip or substitute, got {self.max_bad} with raise. Leave it out."
+            )
         if self.balance == "loss" and (self.mixup or self.cutmix):
             raise ValueError(
                 "--balance: class weights and mixed labels exclude one another, got loss with --mixup or --cutmix. "

@@ -4,18 +4,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.utils.data import WeightedRandomSampler
 
 from dalipipe import samples
+from dalipipe.arguments import available_threads
 from dalipipe.errors import RecipeError
 from dalipipe.loader import DataLoader
 from dalipipe.recipe import Recipe
 from dalipipe.sources import Source, fold_sources, require_classes, require_disjoint, split_sources
 from dalipipe.training.config import TrainConfig
+from dalipipe.training.launch import Launch
 from dalipipe.training.observer import Observer
+
+ALONE: Final = Launch()
+QUARANTINE: Final = "quarantine.jsonl"
+QUARANTINE_VAL: Final = "quarantine-val.jsonl"
 
 
 @dataclass(frozen=True)
@@ -39,12 +46,14 @@ class Data:
     @property
     def smallest_batch(self) -> int:
         """Images in the smallest batch of a training epoch."""
-        images, size = len(self.train.source), self.train.batch_size or 1
+        images, size = len(self.train.source), (self.train.batch_size or 1) * self.train.shard.world_size
         return min(images, size) if self.train.drop_last else images % size or size
 
 
 @contextmanager
-def open_data(cfg: TrainConfig, device_id: int, observer: Observer, fold: int | None = None) -> Iterator[Data]:
+def open_data(
+    cfg: TrainConfig, device_id: int, observer: Observer, fold: int | None = None, launch: Launch = ALONE
+) -> Iterator[Data]:
     """Open the loaders that the configuration asks for, and close them in the end.
 
     Args:
@@ -52,6 +61,7 @@ def open_data(cfg: TrainConfig, device_id: int, observer: Observer, fold: int | 
         device_id: CUDA device of dali-gpu.
         observer: Is told what takes a while.
         fold: Which of `cfg.folds`, from 0, validates; None for the usual division.
+        launch: Which process this is: each gets its part of every batch.
 
     Raises:
         DalipipeError: folder, recipe or backend can't be used, there are fewer than two classes, or an image is in both
@@ -71,8 +81,8 @@ def open_data(cfg: TrainConfig, device_id: int, observer: Observer, fold: int | 
         observer.preparing("looking for images in both training and validation data")
         require_disjoint(train_source, val_source)
     with (
-        _open_loader(cfg, train_source, recipe, device_id, training=True) as train,
-        _open_loader(cfg, val_source, eval_recipe, device_id, training=False) as val,
+        _open_loader(cfg, (train_source, recipe), device_id, launch, training=True) as train,
+        _open_loader(cfg, (val_source, eval_recipe), device_id, launch, training=False) as val,
     ):
         weights = class_weights(train_source).float() if cfg.balance == "loss" else None
         yield Data(root, tuple(train_source.classes), train, val, weights)
@@ -100,23 +110,42 @@ def balanced_sampler(source: Source, seed: int) -> WeightedRandomSampler:
     return WeightedRandomSampler(weights.tolist(), len(source), replacement=True, generator=generator)
 
 
-def _open_loader(cfg: TrainConfig, source: Source, recipe: Recipe, device_id: int, *, training: bool) -> DataLoader:
+def _open_loader(
+    cfg: TrainConfig, what: tuple[Source, Recipe], device_id: int, launch: Launch, *, training: bool
+) -> DataLoader:
+    source, recipe = what
     # Batch norm can't learn from a batch of one, so such a rest is left out. Which image it is changes with the epoch.
     leaves_one = cfg.batch_size > 1 and len(source) % cfg.batch_size == 1
     balanced = training and cfg.balance == "sampler"
     return DataLoader(
         source,
-        batch_size=cfg.batch_size,
+        batch_size=cfg.batch_size // launch.size,
         shuffle=training and not balanced,
         sampler=balanced_sampler(source, cfg.seed) if balanced else None,
         recipe=recipe,
         backend=cfg.backend,
         seed=cfg.seed,
-        num_threads=cfg.threads,
+        num_threads=cfg.threads or max(1, available_threads() // launch.local_size),
         drop_last=training and leaves_one,
         device_id=device_id,
         memory_format="channels_last" if cfg.channels_last else "contiguous",
+        rank=launch.rank,
+        world_size=launch.size,
+        pad=training,  # all have the same number of steps
+        **_on_error(cfg, launch, training=training),
     )
+
+
+def _on_error(cfg: TrainConfig, launch: Launch, *, training: bool) -> dict[str, Any]:
+    """Return what the loader is to do about bad files. In validation no image stands for another."""
+    if cfg.on_error == "raise":
+        return {}
+    most = None if cfg.max_bad == "any" else int(cfg.max_bad) if cfg.max_bad.isdecimal() else float(cfg.max_bad)
+    return {
+        "on_error": cfg.on_error if training else "skip",
+        "max_bad": most,
+        "quarantine": cfg.output / (QUARANTINE if training else QUARANTINE_VAL) if launch.is_first else None,
+    }
 
 
 def _require_float(recipe: Recipe) -> None:

@@ -52,6 +52,12 @@ class Predictions:
             torch.cat([part.losses for part in parts]),
         )
 
+    def sorted(self) -> Predictions:
+        """Return them in the order of the source."""
+        order = np.argsort(self.indices, kind="stable")
+        rows = torch.from_numpy(order)
+        return Predictions(self.indices[order], self.labels[rows], self.probabilities[rows], self.losses[rows])
+
 
 @dataclass(frozen=True)
 class ClassScores:

@@ -7,23 +7,22 @@ from typing import Any, Final
 
 from dalipipe.errors import ConfigError
 from dalipipe.training.config import TrainConfig
-from dalipipe.training.observer import Observer
 from dalipipe.training.record import RunRecord
 from dalipipe.training.resumption import find_finished
 
 SCORES: Final = ("val_loss", "val_acc", "val_top5", "val_macro_f1", "val_calibration_error")
 
-TrainOnce = Callable[[TrainConfig, Observer, int], dict[str, Any]]
+TrainOnce = Callable[[TrainConfig, Any, int], dict[str, Any]]
 
 
-def train_folds(cfg: TrainConfig, observer: Observer, train_once: TrainOnce) -> dict[str, Any]:
+def train_folds(cfg: TrainConfig, host: Any, train_once: TrainOnce) -> dict[str, Any]:
     """Train once for each fold, into OUTPUT/fold-1 and so on, and return what OUTPUT/summary.json holds.
 
     With `cfg.resume` folds that are finished are not done again, and one that was broken off goes on.
 
     Args:
         cfg: Every option; `folds` says how many.
-        observer: Is told how each run goes.
+        host: Where the runs take place, and who watches: `loop.Host`.
         train_once: Trains with one fold for validation, counted from 0.
 
     Returns:
@@ -32,16 +31,17 @@ def train_folds(cfg: TrainConfig, observer: Observer, train_once: TrainOnce) -> 
     assert cfg.folds is not None
     if cfg.data is None:
         raise ConfigError("--folds: needs DATA, got none: the demonstration is divided already. Give a folder.")
-    done = find_finished(cfg, observer)
+    from_first, observer = host.processes.from_first, host.observer
+    done: dict[str, Any] | None = from_first(lambda: find_finished(cfg, observer))
     if done is not None:
         return done
-    record = RunRecord(cfg.output, resumed=cfg.resume)
-    record.begin(cfg.to_toml())
+    record: RunRecord = from_first(lambda: RunRecord(cfg.output, resumed=cfg.resume))
+    from_first(lambda: record.begin(cfg.to_toml()))
     summaries = []
     for fold in range(cfg.folds):
         observer.fold(fold + 1, cfg.folds)
         one = cfg.model_copy(update={"output": cfg.output / f"fold-{fold + 1}"})
-        summaries.append(train_once(one, observer, fold))
+        summaries.append(train_once(one, host, fold))
     values = {name: [summary["best"][name] for summary in summaries] for name in SCORES}
     summary = {
         "mean": {name: statistics.fmean(each) for name, each in values.items()},
@@ -51,5 +51,5 @@ def train_folds(cfg: TrainConfig, observer: Observer, train_once: TrainOnce) -> 
         "classes": summaries[0]["classes"],
         "duration_s": round(sum(summary["duration_s"] for summary in summaries), 3),
     }
-    record.finish(json.loads(json.dumps(summary)))
+    from_first(lambda: record.finish(json.loads(json.dumps(summary))))
     return summary

@@ -63,8 +63,12 @@ class Keeper:
         self._batches += 1
         if not self._state.has_moved:
             return
-        self.end_if_asked()
-        if self._interval.over(self._batches, self._clock() - self._written_s):
+        is_due = self._interval.over(self._batches, self._clock() - self._written_s)
+        signum, due = self._state.processes.greatest([self._interruption.signum or 0, is_due])
+        if signum:  # it came to one of the processes: all end, at the same batch
+            self._interruption.signum = self._interruption.signum or int(signum)
+            self.end_if_asked()
+        if due:
             self.write()
 
     def end_if_asked(self) -> None:
@@ -100,17 +104,21 @@ class Keeper:
         return self._interruption.signum is not None
 
     def write(self) -> None:
-        """Write a checkpoint of the run as it is.
+        """Write a checkpoint of the run as it is. All processes must call it, and the first one writes.
 
         Raises:
             ConfigError: the file can't be written.
         """
-        self._checkpoints.write(replace(self._template, state=self._state.state_dict(), elapsed_s=self.elapsed_s))
+        checkpoint = replace(self._template, state=self._state.state_dict(), elapsed_s=self.elapsed_s)
+        self._state.processes.from_first(lambda: self._checkpoints.write(checkpoint))
         self._batches, self._written_s, self._place = 0, self._clock(), self._state.place
 
     def watch(self, loader: Batches) -> Batches:
-        """Return batches such that the run ends between two of them if that is asked for."""
-        return _Watched(loader, self.end_if_asked)
+        """Return batches such that the run ends between two of them if that is asked for.
+
+        Where several processes validate, each its own part, they end together after the next training step instead.
+        """
+        return loader if self._state.processes.size > 1 else _Watched(loader, self.end_if_asked)
 
 
 class _Watched:

@@ -1,9 +1,11 @@
 """The training loop: what `dalipipe train` does, from the configuration to the files it leaves behind."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from dalipipe.errors import ConfigError
 from dalipipe.training.checkpoint import Checkpoint, load_checkpoint
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.data import Data, open_data
-from dalipipe.training.evaluation import Evaluation, evaluate
+from dalipipe.training.evaluation import Evaluation, Predictions, predict, score
 from dalipipe.training.events import require_tensorboard, write_events
 from dalipipe.training.folds import train_folds
 from dalipipe.training.interruption import interruptible
@@ -22,6 +24,7 @@ from dalipipe.training.metrics import EpochMetrics, Meter
 from dalipipe.training.models import check_images, create_model, resolve_device
 from dalipipe.training.observer import Observer, RunInfo, Step
 from dalipipe.training.problems import check_finite, memory_explained
+from dalipipe.training.processes import Processes, check_launch
 from dalipipe.training.record import BEST, CHECKPOINTS, LAST, RunRecord
 from dalipipe.training.report import Outcome, write_report
 from dalipipe.training.resumption import (
@@ -35,6 +38,15 @@ from dalipipe.training.resumption import (
 from dalipipe.training.state import TrainState
 from dalipipe.training.summary import summarise
 from dalipipe.training.weights import WeightsReport, load_weights
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a run takes place, and who watches it."""
+
+    device: torch.device
+    processes: Processes
+    observer: Observer
 
 
 def train(cfg: TrainConfig, observer: Observer | None = None) -> dict[str, Any]:
@@ -54,59 +66,60 @@ def train(cfg: TrainConfig, observer: Observer | None = None) -> dict[str, Any]:
         StateError: the run to go on with is another one, or all its checkpoints are damaged.
         StoppedError: SIGTERM or SIGINT came (in the main thread); `cfg.resume` goes on where that was.
     """
-    observer = observer or Observer()
-    with _determinism(cfg.deterministic):
-        if cfg.folds is not None:
-            return train_folds(cfg, observer, train_once)
-        return train_once(cfg, observer)
-
-
-def train_once(cfg: TrainConfig, observer: Observer, fold: int | None = None) -> dict[str, Any]:
-    """Train one network and return what summary.json holds; see `train`.
-
-    Args:
-        cfg: Every option.
-        observer: Is told how the run goes.
-        fold: Which of `cfg.folds`, from 0, validates; None for the usual division.
-    """
-    done = find_finished(cfg, observer)
-    if done is not None:
-        return done
-    device = resolve_device(cfg.device)
+    processes = Processes.from_environment()
+    cfg = check_launch(cfg, processes)
+    device = resolve_device(processes.device_name(cfg.device))
     if cfg.precision == "fp16" and device.type != "cuda":
         raise ConfigError(f"--precision: fp16 needs a CUDA device, got {device}. Use bf16.")
     if cfg.tensorboard:
         require_tensorboard()
+    host = Host(device, processes, observer if observer and processes.is_first else Observer())
+    with _determinism(cfg.deterministic), processes.joined(device):
+        if cfg.folds is not None:
+            return train_folds(cfg, host, train_once)
+        return train_once(cfg, host)
+
+
+def train_once(cfg: TrainConfig, host: Host, fold: int | None = None) -> dict[str, Any]:
+    """Train one network and return what summary.json holds; see `train`.
+
+    Args:
+        cfg: Every option.
+        host: Where it runs, and who watches.
+        fold: Which of `cfg.folds`, from 0, validates; None for the usual division.
+    """
+    processes, observer = host.processes, host.observer
+    done = processes.from_first(lambda: find_finished(cfg, observer))
+    if done is not None:
+        return done
     checkpoints = Checkpoints(cfg.output / CHECKPOINTS)
-    earlier = find_earlier(cfg, checkpoints, observer)
+    earlier = processes.from_first(lambda: find_earlier(cfg, checkpoints, observer))
     # Whether an image is in both parts was looked for when the run began.
     opened = cfg if earlier is None else cfg.model_copy(update={"check_split": False})
-    with open_data(opened, device.index or 0, observer, fold) as data:
-        state, info = prepare(cfg, data, device, observer, earlier)
+    with open_data(opened, host.device.index or 0, observer, fold, processes) as data:
+        state, info = prepare(cfg, data, host, earlier)
         template = RunCheckpoint.of(info, data, 0.0 if earlier is None else earlier.elapsed_s)
         resumed, earlier = earlier is not None, None  # what it holds is as large as the network
         # Not before, so that an attempt without weights leaves no empty directory.
-        record = RunRecord(cfg.output, resumed=resumed)
+        record = processes.from_first(lambda: RunRecord(cfg.output, resumed=resumed))
         if fold is None:
-            record.begin(cfg.to_toml())
+            processes.from_first(lambda: record.begin(cfg.to_toml()))
         with interruptible() as interruption:
             whole = cfg.output if fold is None else cfg.output.parent
             keeper = Keeper(state, checkpoints, template, interruption, whole)
             summary = go(Run(state, data, info, record, keeper, observer), resumed=resumed)
-            if fold is not None and keeper.is_asked_to_end:
+            if fold is not None and processes.greatest([keeper.is_asked_to_end])[0]:
                 raise keeper.stopped("what follows this fold")
             return summary
 
 
-def prepare(
-    cfg: TrainConfig, data: Data, device: torch.device, observer: Observer, earlier: RunCheckpoint | None
-) -> tuple[TrainState, RunInfo]:
+def prepare(cfg: TrainConfig, data: Data, host: Host, earlier: RunCheckpoint | None) -> tuple[TrainState, RunInfo]:
     """Return the state of a run, at its beginning or where it goes on, and what the run turned out to be.
 
     Raises:
         DalipipeError: network, weights and images don't go together, or the images are not those of the run.
     """
-    observer.preparing(f"{cfg.model}, weights: {cfg.weights}")
+    host.observer.preparing(f"{cfg.model}, weights: {cfg.weights}")
     if earlier is not None:
         check_seen(earlier.seen, what_is_seen(data))
     torch.manual_seed(cfg.seed)
@@ -118,10 +131,12 @@ def prepare(
     else:
         weights = WeightsReport(**earlier.weights)
     with memory_explained(cfg.model, cfg):
-        model.to(device)
+        model.to(host.device)
         if cfg.channels_last:
             model.to(memory_format=torch.channels_last)
-        state = TrainState(cfg, model, data.train, data.class_weights)
+        state = TrainState(cfg, model, data.train, data.class_weights, data.val, host.processes)
+        if host.processes.size > 1:
+            host.processes.seed(cfg.seed)
         if earlier is not None:
             state.load_state_dict(earlier.state)
     info = RunInfo(
@@ -133,7 +148,7 @@ def prepare(
         recipe=data.train.recipe,
         eval_recipe=data.val.recipe,
         backend=data.train.backend,
-        device=str(device),
+        device=str(host.device),
         weights=weights,
         patience=state.stopper.patience,
     )
@@ -151,6 +166,11 @@ class Run:
     keeper: Keeper
     observer: Observer
 
+    @property
+    def processes(self) -> Processes:
+        """Those that train together."""
+        return self.state.processes
+
 
 def go(run: Run, *, resumed: bool) -> dict[str, Any]:
     """Do what is left of a run, and return what summary.json holds.
@@ -159,7 +179,9 @@ def go(run: Run, *, resumed: bool) -> dict[str, Any]:
         StoppedError: a signal has ended it.
     """
     if resumed:
-        recover(run)
+        run.processes.from_first(lambda: recover(run))
+        stopper = run.state.stopper
+        stopper.load_state_dict(run.processes.from_first(stopper.state_dict))
         run.observer.resumed(run.state.where)
     run.observer.started(run.info)
     while not run.state.finished:
@@ -190,6 +212,7 @@ def run_epoch(run: Run) -> None:
     state, number = run.state, run.state.epoch + 1
     state.begin_epoch()
     meter = train_epoch(state, run.observer, run.keeper.after_batch)
+    img_per_s, waited = run.processes.total([meter.img_per_s, meter.data_wait_fraction])
     run.observer.validating(number)
     with memory_explained(f"epoch {number}, validation", state.cfg):
         validated = validate(run)
@@ -200,12 +223,12 @@ def run_epoch(run: Run) -> None:
         train_acc=state.tally.accuracy,
         **{f"val_{name}": value for name, value in validated.scores().items()},
         lr=state.optimizer.param_groups[0]["lr"],
-        img_per_s=meter.img_per_s,
-        data_wait_fraction=meter.data_wait_fraction,
+        img_per_s=img_per_s,
+        data_wait_fraction=waited / run.processes.size,
     )
     best = state.end_epoch(metrics)
     run.keeper.write()  # first, since all that follows can be written again from it
-    write_epoch(run, best=best)
+    run.processes.from_first(lambda: write_epoch(run, best=best))
     run.observer.epoch(metrics, best)
 
 
@@ -238,11 +261,15 @@ def train_epoch(state: TrainState, observer: Observer, after_batch: Callable[[],
         return meter
     for images, labels in meter.watch(state.loader):
         where = f"epoch {number}, batch {state.batch + 1}"
+        if len(labels) == 1 and state.cfg.on_error == "skip" and state.cfg.batch_size > 1:
+            continue  # what is left of a batch with bad files: batch norm can't learn from one image
         with memory_explained(where, state.cfg):
             learn(state, images, labels, where)
         wait = meter.data_wait_fraction
         observer.batch(Step(number, state.batch, batches, state.tally.loss, meter.img_per_s, wait))
         after_batch()
+    if state.pending:  # the last batches did not come, since all of their files are bad
+        move(state)
     state.is_trained = True
     return meter
 
@@ -257,19 +284,38 @@ def learn(state: TrainState, images: Tensor, labels: Tensor, where: str) -> None
     labels = labels.to(state.device, non_blocking=True)
     targets = labels
     if state.mix is not None:
-        images, targets = state.mix(images, labels, epoch=state.epoch, batch=state.batch)
-    with state.autocast():
-        logits = state.forward(images)
-        loss = state.criterion(logits, targets)
-    value = loss.item()  # waits for the device, so that the step's time counts as its own
-    check_finite(where, value, state.loader)
-    first = state.batch - state.batch % state.cfg.accumulate
-    group = min(state.cfg.accumulate, len(state.loader) - first)
-    state.scaler.scale(loss / group).backward()
-    state.tally.add(value, logits, labels)
-    state.batch += 1
-    if state.batch == first + group:
+        rank = state.processes.rank
+        images, targets = state.mix(images, labels, epoch=state.epoch, batch=state.batch, rank=rank)
+    group = min(state.cfg.accumulate, len(state.loader) - state.batch + state.pending)
+    is_last = state.pending + 1 == group
+    with nullcontext() if is_last else state.processes.gathering(state.wrapped):
+        with state.autocast():
+            logits = state.forward(images)
+            loss = state.criterion(logits, targets)
+        share = count(state, loss, logits, labels, where)
+        state.scaler.scale(loss * share / group if share != 1 else loss / group).backward()
+    state.batch, state.pending = state.batch + 1, state.pending + 1
+    if is_last:
         move(state)
+
+
+def count(state: TrainState, loss: Tensor, logits: Tensor, labels: Tensor, where: str) -> float:
+    """Count a batch, and return the factor of its loss that makes the processes' mean that of their batches as one.
+
+    Raises:
+        DivergedError: the loss is not finite, on any process.
+    """
+    value = loss.item()  # waits for the device, so that the step's time counts as its own
+    if state.processes.size == 1:
+        check_finite(where, value, state.loader)
+        state.tally.add(value, logits, labels)
+        return 1.0
+    weight, correct = state.weight_of(labels), int((logits.argmax(dim=1) == labels).sum())
+    mine = [value * weight, weight, len(labels), correct]
+    weighted, weights, images, right = state.processes.total(mine)
+    check_finite(where, weighted / weights, state.loader)
+    state.tally.count(weighted / weights, int(images), int(right))
+    return state.processes.size * weight / weights
 
 
 def move(state: TrainState) -> None:
@@ -280,6 +326,7 @@ def move(state: TrainState) -> None:
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad()
+    state.pending = 0
     state.schedule.step()
     if state.ema is not None:
         state.ema.update_parameters(state.model)
@@ -294,7 +341,9 @@ def validate(run: Run) -> Evaluation:
     state, data = run.state, run.data
     data.val.set_epoch(state.epoch)  # where validation is random, it is the same after an interruption
     with state.autocast():
-        return evaluate(state.network, run.keeper.watch(data.val), data.classes, tta=state.cfg.tta)
+        mine = predict(state.network, run.keeper.watch(data.val), tta=state.cfg.tta)
+    parts = [part for part in run.processes.gathered(mine) if len(part)]
+    return score(Predictions.concatenate(parts).sorted() if len(parts) > 1 else mine, data.classes)
 
 
 def snapshot(info: RunInfo, state: TrainState, metrics: EpochMetrics) -> Checkpoint:
@@ -314,15 +363,26 @@ def snapshot(info: RunInfo, state: TrainState, metrics: EpochMetrics) -> Checkpo
 def conclude(run: Run) -> dict[str, Any]:
     """Restore the best epoch's network, evaluate it once more, and write down what came out of the run."""
     state, info, record = run.state, run.info, run.record
-    state.network.load_state_dict(load_checkpoint(record.directory / BEST).state_dict)
+    best = run.processes.from_first(lambda: load_checkpoint(record.directory / BEST).state_dict)
+    state.network.load_state_dict(best)
     evaluation = validate(run)
-    assert state.stopper.best is not None
-    summary = summarise(info, (state.stopper.best, state.history[-1]), evaluation, run.keeper.elapsed_s)
-    if info.cfg.report:
-        sources = run.data.train.source, run.data.val.source
-        write_report(record.directory, Outcome(info, *sources, evaluation, summary))
-    record.finish(summary)  # last, since then the run is finished
-    return summary
+    state.share_bad_files()
+
+    def write() -> dict[str, Any]:
+        assert state.stopper.best is not None
+        epochs = state.stopper.best, state.history[-1]
+        summary = summarise(info, epochs, evaluation, run.keeper.elapsed_s)
+        summary["bad_files"] = {
+            part: [asdict(file) for file in loader.bad_files]
+            for part, loader in (("train", run.data.train), ("val", run.data.val))
+        }
+        if info.cfg.report:
+            sources = run.data.train.source, run.data.val.source
+            write_report(record.directory, Outcome(info, *sources, evaluation, summary))
+        record.finish(summary)  # last, since then the run is finished
+        return summary
+
+    return run.processes.from_first(write)
 
 
 @contextmanager

@@ -79,9 +79,13 @@ class Tally:
             logits: Shape (N, classes).
             labels: Shape (N,).
         """
-        self.images += len(labels)
-        self.loss_sum += loss * len(labels)
-        self.correct += int((logits.argmax(dim=1) == labels).sum())
+        self.count(loss, len(labels), int((logits.argmax(dim=1) == labels).sum()))
+
+    def count(self, loss: float, images: int, correct: int) -> None:
+        """Count a batch of so many images with a mean loss, of which so many were classified right."""
+        self.images += images
+        self.loss_sum += loss * images
+        self.correct += correct
 
     @property
     def loss(self) -> float:

@@ -47,7 +47,14 @@ class DataOptions(BaseModel):
 
     data: Path | None = option(None, "Folder of images; None for the generated demonstration pictures.", "DATA")
     recipe: str = option("imagenet-train", "Augmentation: a name or a TOML file.", "RECIPE")
-    batch_size: int = option(32, "Images per batch.", "N", ge=1)
+    batch_size: int = option(32, "Images per batch; with torchrun, of all processes together.", "N", ge=1)
+    on_error: Literal["raise", "skip", "substitute"] = option(
+        "raise", "A file that can't be used: end the run, leave it out, or take another of its class instead."
+    )
+    max_bad: str = option(
+        "any", "Most files that may be so with skip and substitute: a number, or a share such as 0.01.", "N|X",
+        pattern=r"^(any|\d+|0?\.\d+|[01]\.\d*)$",
+    )  # fmt: skip
     val_fraction: float = option(
         0.2, "Share of each class to validate on, where DATA has no val.", "X", gt=0, lt=1, allow_inf_nan=False
     )

@@ -6,74 +6,60 @@ writes.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from types import MethodType
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from dalipipe.errors import ConfigError
+from dalipipe.errors import ConfigError, DalipipeError, PeerError
+from dalipipe.training.config import TrainConfig
+from dalipipe.training.launch import Launch
 
-_RANK, _SIZE, _LOCAL = "RANK", "WORLD_SIZE", "LOCAL_RANK"
-_RESTARTS: Final = "TORCHELASTIC_RESTART_COUNT"
+_CLOSED = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed", "NCCL error")
 
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True)
-class Processes:
-    """This process among those that train together; alone by default, when every exchange is with itself.
-
-    Attributes:
-        rank: Of this process, from 0.
-        size: Number of processes.
-        local_rank: Of this process among those on its machine: the number of its GPU.
-        restarts: How often torchrun has started all of them anew.
-    """
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    restarts: int = 0
-
-    @classmethod
-    def from_environment(cls) -> Processes:
-        """Return what torchrun has put into the environment.
-
-        Raises:
-            ConfigError: a part of it is missing or is no number.
-        """
-        if _SIZE not in os.environ or _RANK not in os.environ:
-            return cls()
-        try:
-            rank, size = int(os.environ[_RANK]), int(os.environ[_SIZE])
-            return cls(rank, size, int(os.environ.get(_LOCAL, rank)), int(os.environ.get(_RESTARTS, 0)))
-        except ValueError as error:
-            raise ConfigError(
-                f"{_RANK}, {_SIZE}: must be whole numbers in the environment, got {os.environ[_RANK]!r} and "
-                f"{os.environ[_SIZE]!r}. Start with torchrun, or unset them."
-            ) from error
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
-        return self.rank == 0
+class Processes(Launch):
+    """This process and what it exchanges with the others; alone, every exchange is with itself."""
 
     def device_name(self, wanted: str) -> str:
         """Return the device of this process: its own GPU where `wanted` leaves that open."""
         is_open = wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available())
         return f"cuda:{self.local_rank}" if self.size > 1 and is_open else wanted
 
+    def seed(self, seed: int) -> None:
+        """Seed torch's generators such that every process draws other numbers, rank 0 those of a process alone."""
+        torch.manual_seed((seed + self.rank * 0x9E3779B97F4A7C15) % 2**63)
+
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
-        """Form a group with the others: gloo on the CPU, NCCL for GPUs. A group that is there already is used."""
-        if self.size == 1 or distributed.is_initialized():
+        """Form a group with the others: gloo on the CPU, NCCL for GPUs.
+
+        Raises:
+            PeerError: another process has ended.
+        """
+        if self.size == 1:
+            yield
+            return
+        try:
+            with self._group(device):
+                yield
+        except RuntimeError as error:
+            if isinstance(error, DalipipeError) or not any(words in str(error) for words in _CLOSED):
+                raise
+            raise PeerError(
+                f"rank {self.rank}: every process must go on, got an end of another one. Its own message says why."
+            ) from error
+
+    @contextmanager
+    def _group(self, device: torch.device) -> Iterator[None]:
+        if distributed.is_initialized():
             yield
             return
         if device.type == "cuda":
@@ -107,12 +93,23 @@ class Processes:
         distributed.all_gather_object(values, value)
         return values
 
-    def from_first(self, value: Value) -> Value:
-        """Return what rank 0 has, on every process."""
+    def from_first(self, make: Callable[[], Value]) -> Value:
+        """Return what a function returns on rank 0, where alone it is called, on every process.
+
+        Raises:
+            DalipipeError: the function raised it; every process does.
+        """
         if self.size == 1:
-            return value
-        sent: list[Any] = [value]
+            return make()
+        sent: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                sent[0] = make()
+            except DalipipeError as error:
+                sent[1] = error
         distributed.broadcast_object_list(sent, src=0)
+        if sent[1] is not None:
+            raise sent[1]
         found: Value = sent[0]
         return found
 
@@ -121,7 +118,10 @@ class Processes:
         if self.size == 1 or not any(parameter.requires_grad for parameter in model.parameters()):
             return model
         device = next(model.parameters()).device
-        return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+        # Batch norm's statistics are those of all processes already.
+        return DistributedDataParallel(
+            model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+        )
 
     def gathering(self, forward: object) -> AbstractContextManager[Any]:
         """Return a context in which gradients stay with each process, as before a step of several batches."""
@@ -141,6 +141,30 @@ class Processes:
             if isinstance(module, _BatchNorm):
                 module.forward = MethodType(_normalise_over_processes, module)  # type: ignore[method-assign]
         return model
+
+
+def check_launch(cfg: TrainConfig, processes: Processes) -> TrainConfig:
+    """Return the options under which a run goes on: it is resumed where torchrun has started it anew.
+
+    Raises:
+        ConfigError: options that several processes can't share.
+    """
+    if processes.size == 1:
+        return cfg
+    if "output" not in cfg.model_fields_set:
+        raise ConfigError(
+            "--output: must be given with torchrun, since all processes must have the same, got none. "
+            "Add --output runs/NAME."
+        )
+    if cfg.batch_size % processes.size:
+        near = processes.size * max(1, round(cfg.batch_size / processes.size))
+        raise ConfigError(
+            f"--batch-size: must be a multiple of the {processes.size} processes that share it, "
+            f"got {cfg.batch_size}. Use {near}."
+        )
+    if cfg.on_error == "skip":
+        raise ConfigError("--on-error: must keep batches equally large with torchrun, got skip. Use substitute.")
+    return cfg.model_copy(update={"resume": cfg.resume or processes.restarts > 0})
 
 
 class _Sum(torch.autograd.Function):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,10 @@ from dalipipe.training.config import TrainConfig
 from dalipipe.training.metrics import EpochMetrics, Tally
 from dalipipe.training.models import head_name
 from dalipipe.training.optim import make_average, make_optimizer, make_schedule
+from dalipipe.training.processes import Processes
 from dalipipe.training.stopping import Stopper
 
+ALONE: Final = Processes()
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -30,6 +32,8 @@ class TrainState:
         model: The network, on its device.
         loader: Of the training images.
         class_weights: (classes,) float32, how much each class weighs in the loss; None for all the same.
+        val: Loader of the validation images, whose bad files are remembered.
+        processes: That train together.
 
     Attributes:
         model: The network itself; `forward` is what is called in training, compiled where that was asked for.
@@ -37,15 +41,24 @@ class TrainState:
         optimizer, schedule, scaler, ema, freezing, stopper: What their names say; `ema` may be None.
         epoch: Epochs done.
         batch: Batches done of the epoch that runs.
+        pending: Batches whose gradients have not moved the weights yet.
         is_trained: Whether these are all; what is left of the epoch is its validation.
         tally: Loss and accuracy of these.
         history: What came out of the epochs done.
     """
 
     def __init__(
-        self, cfg: TrainConfig, model: nn.Module, loader: DataLoader, class_weights: Tensor | None = None
+        self,
+        cfg: TrainConfig,
+        model: nn.Module,
+        loader: DataLoader,
+        class_weights: Tensor | None = None,
+        val: DataLoader | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        self.cfg, self.model, self.loader = cfg, model, loader
+        self.cfg, self.loader, self.val, self.processes = cfg, loader, val, processes
+        self.model = processes.synchronised(model)
+        model = self.model
         self.device = next(model.parameters()).device
         blocks = Blocks.of(model, head_name(model))
         self.freezing = Freezing(model, blocks, cfg)
@@ -54,10 +67,10 @@ class TrainState:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=cfg.precision == "fp16")
         self.ema = make_average(model, cfg.ema) if cfg.ema else None
         self.stopper = Stopper(cfg.monitor, cfg.patience_for(len(loader.source)), cfg.min_delta)
-        weights = None if class_weights is None else class_weights.to(self.device)
-        self.criterion = nn.CrossEntropyLoss(weights, label_smoothing=cfg.label_smoothing)
+        self.weights = None if class_weights is None else class_weights.to(self.device)
+        self.criterion = nn.CrossEntropyLoss(self.weights, label_smoothing=cfg.label_smoothing)
         self.mix = make_mix(cfg, len(loader.source.classes))
-        self.epoch, self.batch, self.is_trained, self.tally = 0, 0, False, Tally()
+        self.epoch, self.batch, self.pending, self.is_trained, self.tally = 0, 0, 0, False, Tally()
         self.history: list[EpochMetrics] = []
         self.forward: Callable[[Tensor], Tensor] = model
         self.wrap()
@@ -69,7 +82,12 @@ class TrainState:
 
     def wrap(self) -> None:
         """Make `forward` of the model; anew whenever other parameters are trained."""
-        self.forward = torch.compile(self.model) if self.cfg.compile else self.model
+        self.wrapped = self.processes.wrapped(self.model)
+        self.forward = torch.compile(self.wrapped) if self.cfg.compile else self.wrapped
+
+    def weight_of(self, labels: Tensor) -> float:
+        """Return how much a batch counts in the mean loss of several."""
+        return float(len(labels)) if self.weights is None else float(self.weights[labels].sum())
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which the network computes."""
@@ -94,7 +112,7 @@ class TrainState:
     @property
     def has_moved(self) -> bool:
         """Whether no gradients wait for those of further batches."""
-        return self.batch % self.cfg.accumulate == 0 or self.batch == len(self.loader)
+        return self.pending == 0
 
     @property
     def place(self) -> tuple[int, int, bool]:
@@ -115,8 +133,20 @@ class TrainState:
         """Whether all epochs are done, or the run has stopped early."""
         return self.epoch >= self.cfg.epochs or self.stopper.stopped
 
+    def share_bad_files(self) -> None:
+        """Tell every process of the files that others could not use."""
+        for loader in (self.loader, self.val):
+            if loader is not None and self.processes.size > 1:
+                for files in self.processes.gathered(loader.bad_files):
+                    loader.quarantine.merge(files)
+
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that changes: tensors, numbers and text, so that torch.load needs no code to read it."""
+        """Return everything that changes: tensors, numbers and text, so that torch.load needs no code to read it.
+
+        All processes must call it: the random states of all of them are in it.
+        """
+        self.share_bad_files()
+        is_cuda = self.device.type == "cuda"
         return {
             "epoch": self.epoch,
             "batch": self.batch,
@@ -130,8 +160,9 @@ class TrainState:
             "scaler": self.scaler.state_dict(),
             "stopper": self.stopper.state_dict(),
             "loader": self.loader.state_dict(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "bad_val": [] if self.val is None else self.val.quarantine.state(),
+            "rng": self.processes.gathered(torch.get_rng_state()),
+            "cuda_rng": self.processes.gathered(torch.cuda.get_rng_state(self.device)) if is_cuda else [],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -151,9 +182,14 @@ class TrainState:
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
         self.stopper.load_state_dict(state["stopper"])
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        if self.val is not None:
+            self.val.quarantine.restore(state["bad_val"])
+        if len(state["rng"]) != self.processes.size:  # other processes than these: they draw anew
+            self.processes.seed(self.cfg.seed + 1 + self.epoch)
+            return
+        torch.set_rng_state(state["rng"][self.processes.rank])
+        if state["cuda_rng"] and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"][self.processes.rank], self.device)
 
 
 def make_mix(cfg: TrainConfig, classes: int) -> BatchMix | None:
