@@ -20,6 +20,8 @@ Each one is a `DalipipeError` and also the built-in that fits, so that both ``ex
 A message reads ``<where>: <rule>, got <value>. <What to do.>``.
 """
 
+import signal
+
 
 class DalipipeError(Exception):
     """Base of every exception that dalipipe raises on purpose."""
@@ -68,7 +70,7 @@ class StoppedError(DalipipeError, RuntimeError):
         signum: The signal that told it.
     """
 
-    def __init__(self, message: str, signum: int) -> None:
+    def __init__(self, message: str, signum: int = signal.SIGTERM) -> None:
         super().__init__(message)
         self.signum = signum
 

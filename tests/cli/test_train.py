@@ -1,6 +1,5 @@
 import json
 import os
-import signal
 import subprocess
 import sys
 
@@ -93,16 +92,16 @@ VALUES = {
     "nesterov": False, "weight_decay": 0.01, "schedule": "step", "step_epochs": 2, "step_factor": 0.5,
     "warmup_epochs": 1.5, "label_smoothing": 0.1, "accumulate": 2, "clip_norm": 1.0, "ema": 0.99,
     "monitor": "val_macro_f1", "patience": 5, "min_delta": 0.01, "tta": True, "output": "there", "seed": 11,
-    "report": False, "tensorboard": True,
+    "report": False, "checkpoint_every": "90s", "resume": True, "tensorboard": True,
     "backend": "torchvision", "threads": 3, "device": "cpu", "precision": "bf16", "channels_last": True,
     "compile": True, "deterministic": True,
 }  # fmt: skip
-NEEDS = {"unfreeze_at": {"freeze": "backbone"}}  # what else must be given
+NEEDS = {"unfreeze_at": {"freeze": "backbone"}, "resume": {"output": "there"}}  # what else must be given
 BRINGS = {"optimizer": {"lr": 0.0005}, **NEEDS}  # what else changes
 
 
 def test_each_option_reaches_the_run_and_no_other_changes(asked, tmp_path):
-    assert set(TrainConfig.model_fields) <= set(VALUES) | {"checkpoint_every", "resume", "on_error", "max_bad"}
+    assert set(TrainConfig.model_fields) <= set(VALUES) | {"on_error", "max_bad"}
     for name, value in VALUES.items():
         arguments = [value] if name == "data" else []
         for other, given in ({} if name == "data" else {name: value, **NEEDS.get(name, {})}).items():
@@ -232,6 +231,8 @@ def assert_one_line(result, *words):
         ({"recipe": "nowhere.toml"}, ["'nowhere.toml'", "No such file"]),
         ({"device": "gpu"}, ["--device", "'gpu'", "cpu"]),
         ({"weights": "nowhere.pt"}, ["nowhere.pt", "No such file"]),
+        ({"checkpoint_every": "10m"}, ["--checkpoint-every", "'10m'", "10min"]),
+        ({"set": "resume=true", "output": None}, ["--resume: needs"]),
         ({"output": "/proc/run"}, ["--output", "'/proc/run'", "Choose another"]),
     ],
 )
@@ -352,18 +353,3 @@ def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
 
     monkeypatch.setattr(loop, "train", fail)
     assert isinstance(run("train").exception, ZeroDivisionError)
-
-
-def test_ctrl_c_ends_a_run_in_order(folder):
-    arguments = ["train", folder / "photos", *options(folder, epochs=100_000)]
-    command = [sys.executable, "-u", "-m", "dalipipe", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.lstrip().startswith("1 "):  # the row of the first epoch
-                process.send_signal(signal.SIGINT)
-                break
-        _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert stderr == "interrupted\n"
-    assert torch.load(folder / "run/last.pt", weights_only=True)["epoch"] >= 1
