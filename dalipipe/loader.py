@@ -285,7 +285,7 @@ class DataLoader:
         if self.batch_size is None and self.batch_sampler is None:
             begin = result.batch.position - len(images) * self.shard.world_size
             for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True), 1):
-                self._place = (epoch, max(0, begin) + number * self.shard.world_size)
+                self._place = (epoch, min(result.batch.position, max(0, begin) + number * self.shard.world_size))
                 yield image, label
             return
         self._place = (epoch, result.batch.position)
@@ -334,6 +334,7 @@ class DataLoader:
             StateError: the state is malformed, or of another data set, recipe or order.
         """
         check_state(state, self.state_dict())
+        self._order.check(state["order"], state["position"])
         if state["seed"] != self.seed:
             self._reseed(chosen_seed(state["seed"], None, self.shard))
         self.epoch, self._resume = state["epoch"], state["position"]
