@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from dalipipe.errors import ConfigError, StateError
+from dalipipe.errors import ConfigError, StateError, shown
 from dalipipe.sampling import Shard
 
 STATE_VERSION = 1
 _SAME = {"length": "number of samples", "data": "data set", "recipe": "recipe", "shuffle": "shuffle"}
 _TYPES = {"version": int, "epoch": int, "position": int, "seed": int, "order": dict}
+_MOST = {"epoch": 2**32 - 1, "position": 2**63 - 1, "seed": 2**64 - 1}
 
 
 def whole(value: object) -> bool:
@@ -128,14 +129,20 @@ def check_state(state: Any, mine: dict[str, Any]) -> None:
         value = state.get(key) if isinstance(state, dict) else None
         if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
             rule = "a dict" if kind is dict else "a whole number of at least 0"
-            raise StateError(f"loader state: {key} must be {rule}, got {value!r}. Use what state_dict() gave.")
+            raise StateError(f"loader state: {key} must be {rule}, got {shown(value)}. Use what state_dict() gave.")
+    for key, most in _MOST.items():
+        if state[key] > most:
+            raise StateError(
+                f"loader state: {key} must be at most {most}, got {shown(state[key])}. Use what state_dict() gave."
+            )
     if state["version"] != STATE_VERSION:
         raise StateError(
-            f"loader state: version must be {STATE_VERSION}, got {state['version']}. It was saved by another dalipipe."
+            f"loader state: version must be {STATE_VERSION}, got {shown(state['version'])}. "
+            "It was saved by another dalipipe."
         )
     for key, name in _SAME.items():
         if state.get(key) != mine[key]:
             raise StateError(
-                f"loader state: belongs to another {name}, got {state.get(key)!r} where this loader has {mine[key]!r}. "
-                "Make the loader as it was when the state was saved."
+                f"loader state: belongs to another {name}, got {shown(state.get(key))} where this loader has "
+                f"{mine[key]!r}. Make the loader as it was when the state was saved."
             )

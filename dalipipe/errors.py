@@ -22,6 +22,17 @@ A message reads ``<where>: <rule>, got <value>. <What to do.>``.
 
 import signal
 
+_SHOWN = 200  # characters of a value in a message
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: its repr, cut where that is long, whatever the value is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of brackets
+        return f"{type(value).__name__} too long to show"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
 
 class DalipipeError(Exception):
     """Base of every exception that dalipipe raises on purpose."""

@@ -337,6 +337,7 @@ class DataLoader:
             StateError: the state is malformed, or of another data set, recipe or order.
         """
         check_state(state, self.state_dict())
+        self._order.check(state["order"], state["position"])
         self.quarantine.restore(state.get("bad", []))
         if state["seed"] != self.seed:
             self._reseed(chosen_seed(state["seed"], None, self.shard))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
 
 from dalipipe import plan
+from dalipipe.errors import StateError, shown
+
+_ADVICE = "Use what state_dict() gave, with the same sampler."
 
 
 class Order(Protocol):
@@ -23,8 +26,16 @@ class Order(Protocol):
         """Return what `begin` needs to repeat the epoch that began last, as JSON."""
         ...
 
+    def check(self, state: dict[str, Any], position: int) -> None:
+        """Refuse a `state`, or a position in its epoch, that `restore` and `begin` could not go back to.
+
+        Raises:
+            StateError: it is not one that `state` gave, or is another order's.
+        """
+        ...
+
     def restore(self, state: dict[str, Any]) -> None:
-        """Make the next `begin` repeat the epoch whose `state` this is."""
+        """Make the next `begin` repeat the epoch whose `state` this is, one that `check` let pass."""
         ...
 
 
@@ -51,6 +62,16 @@ class OwnOrder:
         """Return nothing: seed and epoch say it all."""
         return {}
 
+    def check(self, state: dict[str, Any], position: int) -> None:
+        """Refuse a sampler's state, and a position behind the end of an epoch."""
+        if state:
+            raise StateError(f"loader state: order must be empty without a sampler, got {shown(state)}. {_ADVICE}")
+        if position > self.length:
+            raise StateError(
+                f"loader state: position must be at most the {self.length} samples of an epoch, got {position}. "
+                f"{_ADVICE}"
+            )
+
     def restore(self, state: dict[str, Any]) -> None:
         """Do nothing."""
 
@@ -61,6 +82,28 @@ def _encode(state: torch.Tensor) -> str:
 
 def _decode(text: str) -> torch.Tensor:
     return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
+
+
+def _is_rng_state(value: object) -> bool:
+    """Return whether a value is what `_encode` made of a generator's state."""
+    try:
+        torch.Generator().set_state(_decode(value))  # type: ignore[arg-type]
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _is_epoch(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32
+
+
+_KINDS: dict[str, Callable[[object], bool]] = {
+    "sampler": lambda value: True,  # its own load_state_dict will tell
+    "epoch": _is_epoch,
+    "global": _is_rng_state,
+    "generator": _is_rng_state,
+}
+"""What a sampler's state may hold, and whether a value can be that."""
 
 
 class SamplerOrder:
@@ -126,6 +169,21 @@ class SamplerOrder:
     def state(self) -> dict[str, Any]:
         """Return what the order of the epoch that began last depends on."""
         return dict(self._repeat if self._repeat is not None else self._state)
+
+    def check(self, state: dict[str, Any], position: int) -> None:
+        """Refuse what is neither empty, as before the first epoch, nor of the same kind as this sampler's."""
+        mine = self._snapshot()
+        if not state:
+            return
+        kept = {kind: value for kind, value in state.items() if kind != "of"}
+        if kept.keys() != mine.keys():
+            kinds = ", ".join(mine) or "nothing"
+            raise StateError(f"loader state: order must hold {kinds}, got {shown(list(state))}. {_ADVICE}")
+        if not _is_epoch(state.get("of", 0)):
+            raise StateError(f"loader state: order must be of an epoch, got {shown(state['of'])}. {_ADVICE}")
+        ((kind, value),) = kept.items()
+        if not _KINDS[kind](value):
+            raise StateError(f"loader state: order must hold the sampler's {kind}, got {shown(value)}. {_ADVICE}")
 
     def restore(self, state: dict[str, Any]) -> None:
         """Make the next epoch repeat the one whose `state` this is."""

@@ -13,7 +13,7 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StrictBool, ValidationError, model_validator
 
-from dalipipe.errors import RecipeError
+from dalipipe.errors import RecipeError, shown
 from dalipipe.ops import OPS, CenterCrop, Container, ImageSpec, Normalize, Op, Resize, ToDtype
 from dalipipe.ops.base import Kind, Stage
 from dalipipe.ops.refused import REFUSED
@@ -312,7 +312,7 @@ def build_op(entry: Any, where: str) -> Op:
     """
     if not isinstance(entry, dict) or not isinstance(entry.get("op"), str):
         raise RecipeError(
-            f'{where}: must be a table with a text `op`, got {entry!r}. Write for example op = "CenterCrop".'
+            f'{where}: must be a table with a text `op`, got {shown(entry)}. Write for example op = "CenterCrop".'
         )
     name = entry["op"]
     model = OPS.get(name) or TEXT_OPS.get(name)
@@ -322,7 +322,7 @@ def build_op(entry: Any, where: str) -> Op:
         close = difflib.get_close_matches(name, [*OPS, *TEXT_OPS], n=1)
         hint = f"Did you mean {close[0]}? " if close else ""
         known = f"{', '.join(sorted(OPS))}; for text {', '.join(sorted(TEXT_OPS))}"
-        raise RecipeError(f"{where}: unknown op {name!r}. {hint}There are: {known}.")
+        raise RecipeError(f"{where}: unknown op {shown(name)}. {hint}There are: {known}.")
     inner = entry.get("ops")
     if issubclass(model, Container) and isinstance(inner, list | tuple):
         built = (
@@ -353,10 +353,10 @@ def _first_problem(where: str, error: ValidationError, fields: Any) -> str:
         close = difflib.get_close_matches(at, fields, n=1)
         names = ", ".join(name for name in fields if name != "op")
         hint = f"Did you mean {close[0]!r}?" if close else f"There are: {names}."
-        return f"{where}: unknown argument {at!r}. {hint}"
+        return f"{where}: unknown argument {shown(at)}. {hint}"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if problem["type"] == "missing":
         return f"{where}: {at} is missing. Add it."
-    got = "" if problem["type"] == "value_error" else f", got {problem['input']!r}"
+    got = "" if problem["type"] == "value_error" else f", got {shown(problem['input'])}"
     return f"{where}: {at + ': ' if at else ''}{message}{got}. Correct it."

@@ -100,7 +100,9 @@ class RandomChoice(Container):
 
     @model_validator(mode="after")
     def _weights(self) -> RandomChoice:
-        if self.p is not None and (len(self.p) != len(self.ops) or min(self.p) < 0 or sum(self.p) <= 0):
+        if self.p is None:
+            return self
+        if len(self.p) != len(self.ops) or min(self.p) < 0 or not 0 < sum(self.p) < float("inf"):
             raise ValueError(f"p must be a weight >= 0 for each of the {len(self.ops)} ops, got {self.p}")
         return self
 
