@@ -35,7 +35,7 @@ def train_folds(cfg: TrainConfig, observer: Observer, train_once: TrainOnce) -> 
     done = find_finished(cfg, observer)
     if done is not None:
         return done
-    record = RunRecord(cfg.output, resumed=cfg.resume)
+    record = RunRecord(cfg.output)  # its own files are those of no single run
     record.begin(cfg.to_toml())
     summaries = []
     for fold in range(cfg.folds):
