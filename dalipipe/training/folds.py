@@ -35,7 +35,7 @@ def train_folds(cfg: TrainConfig, host: Any, train_once: TrainOnce) -> dict[str,
     done: dict[str, Any] | None = from_first(lambda: find_finished(cfg, observer))
     if done is not None:
         return done
-    record: RunRecord = from_first(lambda: RunRecord(cfg.output, resumed=cfg.resume))
+    record: RunRecord = from_first(lambda: RunRecord(cfg.output))  # its own files are those of no single run
     from_first(lambda: record.begin(cfg.to_toml()))
     summaries = []
     for fold in range(cfg.folds):

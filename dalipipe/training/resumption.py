@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -100,7 +101,8 @@ class Checkpoints:
         kept = {path, self._good or path}
         for other in self._paths():
             if other not in kept:
-                other.unlink(missing_ok=True)
+                with suppress(OSError):  # one too many does no harm
+                    other.unlink()
         self._good = path
 
     def newest(self, warn: Callable[[str], None]) -> RunCheckpoint | None:
@@ -157,7 +159,7 @@ def find_finished(cfg: TrainConfig, observer: Observer) -> dict[str, Any] | None
     """
     summary = read_summary(cfg.output) if cfg.resume else None
     if summary is not None:
-        check_options(cfg, summary["config"])
+        check_options(cfg, summary.get("config", {}))
         observer.finished(cfg.output)
     return summary
 
