@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import TypeAlias
+
+from PIL import Image
 
 from dalipipe.errors import SourceError
 from dalipipe.sources.base import Item, Source, name_of
@@ -23,12 +26,14 @@ def find_shared(train: Source, val: Source) -> list[tuple[int, int]]:
     """Return (index in train, index in val) of images with the same content: for each of val's the first of train's.
 
     Files are opened only where both sides have one of the same size, and read whole only where their ends agree too.
-    Files that can't be read are left out: the loader names those.
+    What can't be read, or is no image, such as the same error page in the place of two photos, is left out: the loader
+    names it.
     """
     groups: list[Group] = [(list(range(len(train))), list(range(len(val))))]
     for key in (_size, _end, _whole):
         groups = [part for group in groups for part in _divide(group, (train, val), key)]
-    return sorted((ours[0], other) for ours, theirs in groups for other in theirs)
+    images = [(ours, theirs) for ours, theirs in groups if _is_image(train.item(ours[0]))]
+    return sorted((ours[0], other) for ours, theirs in images for other in theirs)
 
 
 def require_disjoint(train: Source, val: Source) -> None:
@@ -88,6 +93,17 @@ def _divide(group: Group, sources: tuple[Source, Source], key: Callable[[Item], 
             if side == 1 or found in parts:
                 parts.setdefault(found, ([], []))[side].append(index)
     return [part for part in parts.values() if part[0]]
+
+
+def _is_image(item: Item) -> bool:
+    """Return whether the header of an item is that of an image."""
+    if not isinstance(item, str | bytes):
+        return True
+    try:
+        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item):
+            return True
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 
 def _size(item: Item) -> int:

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -64,8 +66,12 @@ class Processes(Launch):
             return
         if device.type == "cuda":
             torch.cuda.set_device(device)
+        # After a restart the store may still hold the addresses of processes that have ended.
+        store, rank, size = next(rendezvous("env://"))
+        store = PrefixStore(f"restart {self.restarts}", store)
         # Tensors of the CPU, such as counts and pickled objects, always travel by gloo.
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
         try:
             yield
         finally:
@@ -118,10 +124,7 @@ class Processes(Launch):
         if self.size == 1 or not any(parameter.requires_grad for parameter in model.parameters()):
             return model
         device = next(model.parameters()).device
-        # Batch norm's statistics are those of all processes already.
-        return DistributedDataParallel(
-            model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
-        )
+        return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
     def gathering(self, forward: object) -> AbstractContextManager[Any]:
         """Return a context in which gradients stay with each process, as before a step of several batches."""

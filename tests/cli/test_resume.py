@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from dalipipe.cli import app
-from dalipipe.training import loop
+from dalipipe.training import loop, steps
 
 TINY = 'name = "tiny"\n[[ops]]\nop = "Resize"\nsize = [32, 32]\n[[ops]]\nop = "Normalize"\nmean = [0.5]\nstd = [0.5]\n'
 
@@ -69,7 +69,7 @@ def test_a_signal_ends_a_run_in_order(folder, signum, status):
 
 def stop_once(monkeypatch, batch):
     """Let a signal come when a batch has been learnt, once."""
-    learn, left = loop.learn, [batch]
+    learn, left = steps.learn, [batch]
 
     def learn_and_stop(*arguments):
         learn(*arguments)
@@ -77,7 +77,7 @@ def stop_once(monkeypatch, batch):
         if left[0] == 0:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(loop, "learn", learn_and_stop)
+    monkeypatch.setattr(steps, "learn", learn_and_stop)
 
 
 def test_a_run_that_was_stopped_goes_on_with_its_own_options(folder, quick, monkeypatch):

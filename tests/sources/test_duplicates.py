@@ -73,3 +73,12 @@ def test_folds_that_cannot_be_are_refused(make_image_folder, tmp_path):
 
 def test_the_usual_division_shares_nothing(make_image_folder):
     require_disjoint(*split_sources(make_image_folder(per_class=5)))
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>"])
+def test_what_is_no_image_is_none_in_both(parts, content):
+    train, val = parts
+    for path in (train.samples[5][0], val / "cat/bad.jpg"):
+        with open(path, "wb") as file:  # noqa: PTH123
+            file.write(content)
+    assert find_shared(train, FolderSource(val)) == []

@@ -1,0 +1,110 @@
+"""Run by torchrun in tests: trains the tiny network in several processes, and notes what each of them saw.
+
+torchrun ... tests/training/under_torchrun.py FOLDER MODE
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dalipipe.errors import StoppedError
+from dalipipe.training import loop, steps
+from dalipipe.training.config import TrainConfig
+from dalipipe.training.processes import Processes
+
+COUNT = 22  # training images: five batches of four, and one of two
+SMOOTH = {"batch_size": 4, "epochs": 2, "lr": 0.02, "weights": "none", "report": False, "threads": 1, "patience": 0}
+VARIANTS = {
+    "plain": {},
+    "gathered gradients, average": {"accumulate": 4, "ema": 0.9, "clip_norm": 0.5},
+    "weighted classes": {"balance": "loss", "label_smoothing": 0.1},
+    "balanced sampler": {"balance": "sampler", "backend": "dali-cpu"},
+    "frozen": {"freeze": "1", "unfreeze_at": 2, "tta": True},
+    "substitutes": {"on_error": "substitute", "data": "spoilt"},
+}
+
+
+def smooth_model(name, classes, head, dropout):
+    """A network with batch norm and without steps in its gradients, so that rounding stays rounding."""
+    blocks = nn.Sequential(nn.Conv2d(3, 4, 5, stride=3), nn.BatchNorm2d(4), nn.Tanh(), nn.Conv2d(4, 4, 3))
+    return nn.Sequential(blocks, nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten(), nn.Linear(16, classes))
+
+
+def config(folder, output, **options):
+    given = {**SMOOTH, "backend": "torchvision", "data": "images", **options}
+    data, recipe = folder / given.pop("data"), str(folder / "tiny.toml")
+    return TrainConfig(**{**given, "data": data, "recipe": recipe, "output": folder / output})
+
+
+class Steps:
+    """Stands in for the step that learns from a batch: notes the samples, and does what is asked for at one of them."""
+
+    def __init__(self, at=None, then=None):
+        self.learn, self.at, self.then, self.seen = steps.learn, at, then, []
+
+    def __call__(self, state, images, labels, where):
+        self.seen.append((state.epoch, state.batch, state.loader.last_indices.tolist()))
+        if self.at is not None and len(self.seen) == self.at:
+            self.then()
+        self.learn(state, images, labels, where)
+
+
+def watched(cfg, at=None, then=None):
+    """Train, and return the samples of each step."""
+    replaced, steps.learn = steps.learn, Steps(at, then)
+    try:
+        loop.train(cfg)
+        return steps.learn.seen
+    except StoppedError:
+        return steps.learn.seen
+    finally:
+        steps.learn = replaced
+
+
+def main():
+    folder, mode = Path(sys.argv[1]), sys.argv[2]
+    torch.set_num_threads(1)
+    loop.create_model = smooth_model
+    mine = Processes.from_environment()
+    if mode == "variants":
+        seen = {}
+        with mine.joined(torch.device("cpu")):
+            for name, options in VARIANTS.items():
+                seen[name] = watched(config(folder, f"two/{name}", **options))
+            seen["checked"] = exchanges(mine)
+    elif mode == "killed":
+
+        def die():
+            if mine.rank == 1 and mine.restarts == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        seen = watched(config(folder, "killed", checkpoint_every="1"), 8, die)
+    elif mode == "stopped":
+
+        def stop():
+            if mine.rank == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        seen = watched(config(folder, "stopped", checkpoint_every="1h"), 3, stop)
+    else:
+        seen = watched(config(folder, mode, resume=True))
+    Path(folder, f"{mode}-{mine.rank}-{mine.restarts}.json").write_text(json.dumps(seen))
+
+
+def exchanges(mine):
+    """What the processes tell each other."""
+    return {
+        "total": mine.total([mine.rank + 1.0, 0.5]),
+        "greatest": mine.greatest([mine.rank, -mine.rank]),
+        "gathered": mine.gathered({"rank": mine.rank}),
+        "from_first": mine.from_first(lambda: f"rank {mine.rank}"),
+    }
+
+
+if __name__ == "__main__":
+    main()
