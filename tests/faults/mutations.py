@@ -1,4 +1,4 @@
-"""Damaged JPEG, PNG and WebP files by the thousand, mixed with good ones: nothing may crash, hang or change a good one.
+"""Damaged images of every format by the thousand, mixed with good ones: nothing may crash, hang or change a good one.
 
 By hand, for more of them than the tests try:
 
@@ -22,16 +22,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
+from dalipipe import ops
 from dalipipe.backends import Executor, Job, Result, compile_recipe
+from dalipipe.recipe import Recipe
 from dalipipe.sampling import batched
 from tests.faults.cases import encode
 from tests.faults.memory import RECIPES, Items
 
 ROOT = Path(__file__).parents[2]
+UPRIGHT = Recipe(name="upright", apply_exif_orientation=True, ops=(ops.CenterCrop(size=16), ops.ToDtype(scale=True)))
 SLOTS, BATCH_SIZE = 64, 8  # every second slot holds a damaged file
 PORTION = 2500  # damaged files a process
 LIMIT_S = 300
+
+
+def _turned() -> bytes:
+    """Return Exif that says to turn the image by a quarter."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif.tobytes()
 
 
 @cache
@@ -52,6 +63,14 @@ def originals() -> list[bytes]:
         encode("WEBP", 11, size, quality=80),
         encode("WEBP", 12, size, lossless=True),
         encode("WEBP", 13, size, quality=80, mode="RGBA"),
+        encode("JPEG", 14, size, quality=85, exif=_turned()),
+        encode("PNG", 15, size, exif=_turned()),
+        encode("BMP", 16, size),
+        encode("BMP", 17, size, mode="P"),
+        encode("TIFF", 18, size, compression="tiff_lzw"),
+        encode("TIFF", 19, size),
+        encode("PPM", 20, size),
+        encode("JPEG2000", 21, size),
     ]
 
 
@@ -171,11 +190,11 @@ def _epoch(executor: Executor) -> Iterator[Result]:
 
 
 def attempt(backend: str, first: int, count: int) -> Tally:
-    """Run damaged files `first` to `first + count - 1` through a backend, each through a recipe of two in turn."""
+    """Run damaged files `first` to `first + count - 1` through a backend, each through one recipe of three."""
     good = [originals()[slot // 2 % len(originals())] for slot in range(SLOTS)]
     source, tally = Items(list(good)), Tally()
     runs = []
-    for recipe in RECIPES:
+    for recipe in (*RECIPES, UPRIGHT):
         executor = compile_recipe(Job(source, recipe, 3, BATCH_SIZE, 2), backend)
         results = list(_epoch(executor))
         runs.append((executor, dict(enumerate(torch.cat([result.images for result in results])))))
