@@ -25,7 +25,7 @@ from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 
 from dalipipe.arguments import available_threads
-from dalipipe.backends.dali import encode
+from dalipipe.backends.dali_input import encode
 from dalipipe.inspection import inspect
 from dalipipe.inspection.measure import BATCH
 from dalipipe.sources import FolderSource

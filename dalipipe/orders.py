@@ -100,6 +100,7 @@ def _is_epoch(value: object) -> bool:
 _KINDS: dict[str, Callable[[object], bool]] = {
     "sampler": lambda value: True,  # its own load_state_dict will tell
     "epoch": _is_epoch,
+    "of": _is_epoch,
     "global": _is_rng_state,
     "generator": _is_rng_state,
 }
@@ -173,17 +174,15 @@ class SamplerOrder:
     def check(self, state: dict[str, Any], position: int) -> None:
         """Refuse what is neither empty, as before the first epoch, nor of the same kind as this sampler's."""
         mine = self._snapshot()
+        kept = {kind: value for kind, value in state.items() if kind != "of"}
         if not state:
             return
-        kept = {kind: value for kind, value in state.items() if kind != "of"}
         if kept.keys() != mine.keys():
             kinds = ", ".join(mine) or "nothing"
             raise StateError(f"loader state: order must hold {kinds}, got {shown(list(state))}. {_ADVICE}")
-        if not _is_epoch(state.get("of", 0)):
-            raise StateError(f"loader state: order must be of an epoch, got {shown(state['of'])}. {_ADVICE}")
-        ((kind, value),) = kept.items()
-        if not _KINDS[kind](value):
-            raise StateError(f"loader state: order must hold the sampler's {kind}, got {shown(value)}. {_ADVICE}")
+        for kind, value in state.items():
+            if not _KINDS[kind](value):
+                raise StateError(f"loader state: order must hold the sampler's {kind}, got {shown(value)}. {_ADVICE}")
 
     def restore(self, state: dict[str, Any]) -> None:
         """Make the next epoch repeat the one whose `state` this is."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalipipe import plan
-from dalipipe.errors import ConfigError, DecodeError, StateError
+from dalipipe.errors import ConfigError, DecodeError, StateError, shown
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source
 from dalipipe.sources.base import name_of
@@ -276,11 +276,11 @@ def checked_state(state: object, length: int) -> list[tuple[int, str, int]]:
         if not is_row or not 0 <= row[0] < length or not 0 <= row[2] < 2**32:
             raise StateError(
                 "loader state: bad must be a list of [position, reason, epoch], "
-                f"got {row if isinstance(state, list) else state!r}. Use what state_dict() gave."
+                f"got {shown(row if isinstance(state, list) else state)}. Use what state_dict() gave."
             )
     return [(row[0], row[1], row[2]) for row in rows]
 
 
 def _listed(files: list[BadFile], limit: int = _SHOWN) -> str:
-    shown = ", ".join(f"{file.path!r} ({file.reason})" for file in files[:limit])
-    return f"{shown} and {len(files) - limit} more" if len(files) > limit else shown
+    some = ", ".join(f"{file.path!r} ({file.reason})" for file in files[:limit])
+    return f"{some} and {len(files) - limit} more" if len(files) > limit else some

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Literal, Protocol
@@ -24,8 +23,9 @@ Dtype = Literal["float32", "float16", "uint8"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 CacheMode = Literal["ram", "auto"]
 
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
-"""What Pillow raises where a file can't be opened or is no image that it can read, warnings as errors included."""
+UNREADABLE = (Exception,)
+"""What Pillow may raise where a file can't be opened or is no image that it can read: over a broken one its readers
+stumble with TypeError or KeyError as well as with OSError."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _claimed_size(file: BinaryIO) -> str:
         file.seek(0)
         try:
             width, height = reader(file, "").size
-        except (SyntaxError, IndexError, TypeError, KeyError, EOFError, struct.error, *UNREADABLE):
+        except UNREADABLE:
             continue
         return f"{width} x {height}"
     return ""

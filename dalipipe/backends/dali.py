@@ -10,10 +10,9 @@ encoded, records ─ decoders.image_slice | decoders.image ─► one lowering a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,15 +23,15 @@ from nvidia.dali.pipeline import Pipeline
 
 from dalipipe import ops
 from dalipipe.backends import dali_colour
-from dalipipe.backends.base import Job, pixel_limit
-from dalipipe.backends.compiled import operator, resolver, turner, within
+from dalipipe.backends.base import Job
+from dalipipe.backends.compiled import operator, resolver
+from dalipipe.backends.dali_input import Device, bytes_constant, decode, encode, load, straighten, turned
 from dalipipe.errors import BackendError
 from dalipipe.geometry import ARGUMENTS, Program
 from dalipipe.recipe import Recipe
 from dalipipe.records import ARGS, DO, IN_H, OUT_H, Do
 from dalipipe.sources.base import Item
 
-Device = Literal["cpu", "gpu"]
 OUTPUTS = ["images", "labels", "status"]
 DTYPES = {torch.float32: types.FLOAT, torch.float16: types.FLOAT16, torch.uint8: types.UINT8}
 
@@ -268,65 +267,6 @@ def resolve_node(program: Program, uniforms: DataNode, shape: DataNode) -> tuple
     return records, status
 
 
-def bytes_constant(numbers: NDArray[Any]) -> DataNode:
-    """Return an array as a constant of bytes on the CPU: DALI's own constants can't be float64."""
-    return types.Constant(np.ascontiguousarray(numbers).view(np.uint8).ravel(), dtype=types.UINT8, device="cpu")
-
-
-def load(item: DataNode, kind: str) -> tuple[DataNode, DataNode]:
-    """Return the encoded bytes (or the pixels) of an item and its (H, W, C) as int64, both on the CPU.
-
-    Of an image that claims more px than `pixel_limit` a single byte is left, so that no decoder can take it.
-    """
-    if kind == "pixels":
-        return item, item.shape(dtype=types.INT64)
-    encoded = fn.io.file.read(item, dont_use_mmap=True) if kind == "path" else item
-    shape = fn.peek_image_shape(encoded)
-    limit = pixel_limit()
-    if limit is None:
-        return encoded, shape
-    fits = operator(within(), shape, bytes_constant(np.array([limit], np.int64)))
-    # Parts of a batch travel without being copied; nearly always the second one is empty.
-    kept, cut = fn._conditional.split(encoded, predicate=fits, _if_stmt=True)
-    cut = fn.slice(cut, start=0, shape=1, axes=[0])
-    return fn._conditional.merge(kept, cut, predicate=fits), shape
-
-
-def decode(encoded: DataNode, kind: str, device: Device, window: dict[str, DataNode] | None = None) -> DataNode:
-    """Return the pixels, uint8 HWC on `device`; with `window` (start and shape in px) only those inside it."""
-    if kind == "pixels":
-        images = encoded.gpu() if device == "gpu" else encoded
-        return images if window is None else fn.slice(images, axes=[0, 1], **window)
-    options: dict[str, Any] = {"device": "mixed" if device == "gpu" else "cpu", "output_type": types.RGB}
-    if device == "gpu":
-        options["jpeg_fancy_upsampling"] = True  # as libjpeg-turbo does on the CPU
-    if window is None:
-        return fn.decoders.image(encoded, **options)
-    return fn.decoders.image_slice(encoded, axes=[0, 1], **window, **options)
-
-
-def turned(encoded: DataNode, shape: DataNode, kind: str, recipe: Recipe) -> tuple[DataNode | None, DataNode]:
-    """Return how images are to be turned before the first op, None where they are not, and their (H, W, C) then."""
-    if kind == "pixels" or not recipe.apply_exif_orientation:
-        return None, shape
-    turn, shown = operator(turner(), encoded, shape)
-    return turn, shown
-
-
-def straighten(images: DataNode, turn: DataNode) -> DataNode:
-    """Return images turned as `turned` says; those that stand upright pass by."""
-    across, down, exchanged = turn[0], turn[1], turn[2]
-    mirrored = (across + down) > 0
-    through, around = fn._conditional.split(images, predicate=mirrored, _if_stmt=True)
-    across, _ = fn._conditional.split(across, predicate=mirrored, _if_stmt=True)
-    down, _ = fn._conditional.split(down, predicate=mirrored, _if_stmt=True)
-    through = fn.flip(through, horizontal=across, vertical=down)
-    images = fn._conditional.merge(through, around, predicate=mirrored)
-    through, around = fn._conditional.split(images, predicate=exchanged > 0, _if_stmt=True)
-    through = fn.transpose(through, perm=[1, 0, 2], output_layout="HWC")
-    return fn._conditional.merge(through, around, predicate=exchanged > 0)
-
-
 def _take(images: DataNode, step: Step) -> DataNode:
     """Take images through a step; through one that not every sample goes through only those that do."""
     lowering = LOWERINGS[type(step.op)][0]
@@ -387,11 +327,6 @@ def prepare(items: Sequence[Item], kind: str) -> tuple[tuple[Any, ...], Any]:
             'cache: only dali-cpu and torchvision can mix kept and unkept images. Raise cache_gb, or use "dali-cpu".'
         )
     return ([np.ascontiguousarray(item) if kind == "pixels" else encode(item) for item in items],), items
-
-
-def encode(item: Item) -> NDArray[np.uint8]:
-    """Return the bytes of a path or an encoded image as an array."""
-    return np.frombuffer(os.fsencode(item) if isinstance(item, str) else item, dtype=np.uint8)
 
 
 def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:

@@ -17,7 +17,8 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from dalipipe import plan
 from dalipipe.backends.base import Job, Result, checked, obvious_reason
-from dalipipe.backends.dali import OUTPUTS, Device, Feed
+from dalipipe.backends.dali import OUTPUTS, Feed
+from dalipipe.backends.dali_input import Device
 from dalipipe.records import STATUS_REASONS, Status
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source

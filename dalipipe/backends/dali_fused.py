@@ -39,7 +39,8 @@ from dalipipe.backends.compiled import (
     set_records_shape,
     shape_of,
 )
-from dalipipe.backends.dali import Device, Feed, bytes_constant, decode, encode, load, straighten, turned
+from dalipipe.backends.dali import Feed
+from dalipipe.backends.dali_input import Device, bytes_constant, decode, encode, load, straighten, turned
 from dalipipe.backends.kernels import OUT_HEIGHT, OUT_WIDTH, run_steps
 from dalipipe.recipe import Recipe
 from dalipipe.records import OUT_H, OUT_W, RECORD

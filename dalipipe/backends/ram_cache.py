@@ -15,7 +15,7 @@ from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 
 from dalipipe.backends.base import UNREADABLE, CacheMode
-from dalipipe.backends.dali import decode, encode, load
+from dalipipe.backends.dali_input import decode, encode, load
 from dalipipe.errors import ConfigError
 from dalipipe.orientation import upright
 from dalipipe.sources import Source

@@ -33,7 +33,7 @@ def decode(item: Item, recipe: Recipe | None = None) -> torch.Tensor:
 
     Raises:
         OSError: the file can't be opened, or is not an image that Pillow can read.
-        ValueError: the image is broken.
+        Exception: the image is broken; see `UNREADABLE`.
     """
     if isinstance(item, np.ndarray):
         return torch.from_numpy(np.ascontiguousarray(item.transpose(2, 0, 1)))
@@ -49,7 +49,9 @@ def _reason_of(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):  # names the file, as the loader does itself
         return "it is no image that Pillow can read"
     text = str(getattr(error, "strerror", None) or error)
-    return " ".join(text.lower().split()) or "it can't be decoded"
+    if not isinstance(error, OSError | ValueError | SyntaxError) or not text.strip():  # it says nothing of the image
+        return "it can't be decoded"
+    return " ".join(text.lower().split())
 
 
 def _crop_resize(image: torch.Tensor, record: Record) -> torch.Tensor:

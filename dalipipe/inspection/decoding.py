@@ -9,8 +9,8 @@ from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
-from dalipipe.backends.dali import decode, encode
 from dalipipe.backends.dali_executor import reason_of
+from dalipipe.backends.dali_input import decode, encode, load
 
 
 class Decoder:
@@ -22,8 +22,10 @@ class Decoder:
     """
 
     def __init__(self, threads: int, batch_size: int) -> None:
-        self._decoder: Pipeline | None = _build(lambda encoded: decode(encoded, "bytes", "cpu"), threads, batch_size)
-        self._header: Pipeline | None = _build(lambda encoded: fn.peek_image_shape(encoded), 1, 1)
+        self._decoder: Pipeline | None = _build(
+            lambda encoded: decode(load(encoded, "bytes")[0], "bytes", "cpu"), threads, batch_size
+        )
+        self._header: Pipeline | None = _build(lambda encoded: load(encoded, "bytes")[1], 1, 1)
 
     def __enter__(self) -> Decoder:
         return self

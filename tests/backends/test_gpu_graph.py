@@ -12,7 +12,7 @@ import pytest
 from nvidia.dali import backend, fn
 
 from dalipipe import ops
-from dalipipe.backends import Job, dali
+from dalipipe.backends import Job, dali, dali_input
 from dalipipe.ops import OPS
 from dalipipe.recipe import Recipe, build_op, list_recipes
 
@@ -68,7 +68,11 @@ def require_serialisable(job: Job, kind: str) -> None:
         outputs = [fn.external_source(name=next(names), dtype=kind, ndim=ndim) for kind, ndim in compiled.outputs]
         return outputs if len(outputs) > 1 else outputs[0]
 
-    with patch.object(dali, "operator", stand_in), warnings.catch_warnings():
+    with (
+        patch.object(dali, "operator", stand_in),
+        patch.object(dali_input, "operator", stand_in),
+        warnings.catch_warnings(),
+    ):
         # The uniforms have nowhere to go then.
         warnings.filterwarnings("ignore", "The external source node .* produces 3 outputs", Warning)
         assert dali.build(job, kind, "gpu", lambda: pytest.fail("nothing runs")).serialize()

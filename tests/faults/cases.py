@@ -113,6 +113,7 @@ def cases() -> list[Case]:
         _content("HTML", HTML),
         _content("zeros", bytes(5000)),
         _content("GIF", encode("GIF"), delivered=frozenset({"torchvision"})),
+        _content("TIFF whose pixels begin at a fraction", headers.tiff_at_a_fraction()),
         _content("1 x 1", encode(size=(1, 1)), delivered=EVERY),
         _content("1 x 65500", encode(size=(1, 65500)), delivered=EVERY),
         _content("65500 x 1", encode(size=(65500, 1)), delivered=EVERY),

@@ -56,6 +56,17 @@ def tiff(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def tiff_at_a_fraction() -> bytes:
+    """Return a TIFF file whose pixels begin at a fraction, over which Pillow stumbles with TypeError."""
+    data = _encode("TIFF")
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    for at in range(start + 2, start + 2 + 12 * count, 12):
+        if struct.unpack_from("<H", data, at) == (273,):
+            struct.pack_into("<HHII", data, at, 273, 5, 1, 8)
+    return bytes(data)
+
+
 def ppm(width: int, height: int) -> bytes:
     return b"P6\n%d %d\n255\n" % (width, height) + bytes(768)
 

@@ -1,4 +1,4 @@
-"""Damaged JPEG, PNG and WebP files by the thousand, mixed with good ones: nothing may crash, hang or change a good one.
+"""Damaged images of every format by the thousand, mixed with good ones: nothing may crash, hang or change a good one.
 
 By hand, for more of them than the tests try:
 
@@ -15,23 +15,34 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
+from dalipipe import ops
 from dalipipe.backends import Executor, Job, Result, compile_recipe
+from dalipipe.recipe import Recipe
 from dalipipe.sampling import batched
 from tests.faults.cases import encode
 from tests.faults.memory import RECIPES, Items
 
 ROOT = Path(__file__).parents[2]
+UPRIGHT = Recipe(name="upright", apply_exif_orientation=True, ops=(ops.CenterCrop(size=16), ops.ToDtype(scale=True)))
 SLOTS, BATCH_SIZE = 64, 8  # every second slot holds a damaged file
 PORTION = 2500  # damaged files a process
 LIMIT_S = 300
+
+
+def _turned() -> bytes:
+    """Return Exif that says to turn the image by a quarter."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif.tobytes()
 
 
 @cache
@@ -52,6 +63,14 @@ def originals() -> list[bytes]:
         encode("WEBP", 11, size, quality=80),
         encode("WEBP", 12, size, lossless=True),
         encode("WEBP", 13, size, quality=80, mode="RGBA"),
+        encode("JPEG", 14, size, quality=85, exif=_turned()),
+        encode("PNG", 15, size, exif=_turned()),
+        encode("BMP", 16, size),
+        encode("BMP", 17, size, mode="P"),
+        encode("TIFF", 18, size, compression="tiff_lzw"),
+        encode("TIFF", 19, size),
+        encode("PPM", 20, size),
+        encode("JPEG2000", 21, size),
     ]
 
 
@@ -171,11 +190,11 @@ def _epoch(executor: Executor) -> Iterator[Result]:
 
 
 def attempt(backend: str, first: int, count: int) -> Tally:
-    """Run damaged files `first` to `first + count - 1` through a backend, each through a recipe of two in turn."""
+    """Run damaged files `first` to `first + count - 1` through a backend, each through one recipe of three."""
     good = [originals()[slot // 2 % len(originals())] for slot in range(SLOTS)]
     source, tally = Items(list(good)), Tally()
     runs = []
-    for recipe in RECIPES:
+    for recipe in (*RECIPES, UPRIGHT):
         executor = compile_recipe(Job(source, recipe, 3, BATCH_SIZE, 2), backend)
         results = list(_epoch(executor))
         runs.append((executor, dict(enumerate(torch.cat([result.images for result in results])))))
@@ -193,51 +212,49 @@ def attempt(backend: str, first: int, count: int) -> Tally:
     return tally
 
 
-def in_process(command: Sequence[str], limit_s: float) -> tuple[Tally, str]:
-    """Run a command that prints a Tally as JSON; return that and, where it crashed or hung, what is known of it."""
+def in_process(command: Sequence[str], limit_s: float) -> tuple[list[Tally], str]:
+    """Run a command that prints Tallies as JSON, one a line.
+
+    Returns them and, where it crashed or hung, one that says so and what is known of it.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     try:
         result = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit_s, check=False
         )
     except subprocess.TimeoutExpired:
-        return Tally(hung=1), f"hung: not done after {limit_s} s"
+        return [Tally(hung=1)], f"hung: not done after {limit_s} s"
+    tallies = [Tally(**json.loads(line)) for line in result.stdout.splitlines()]
     if result.returncode:
         ended = signal.Signals(-result.returncode).name if result.returncode < 0 else f"status {result.returncode}"
-        return Tally(crashed=1), f"crashed: {ended}\n{result.stderr[-2000:]}"
-    return Tally(**json.loads(result.stdout.splitlines()[-1])), ""
+        return [*tallies, Tally(crashed=1)], f"crashed: {ended}\n{result.stderr[-2000:]}"
+    return tallies, ""
 
 
-def portion(backend: str, first: int, count: int, limit_s: float = LIMIT_S) -> tuple[Tally, str]:
-    """As `attempt`, in a process of its own."""
-    here = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "tests.faults.mutations",
-        "--portion",
-        backend,
-        str(first),
-        str(count),
-    ]
-    return in_process(here, limit_s)
+def portion(wanted: Mapping[str, range], limit_s: float = LIMIT_S) -> tuple[list[Tally], str]:
+    """As `attempt` for each backend in `wanted` and the numbers of its files, in one process apart."""
+    here = [sys.executable, "-W", "ignore", "-m", "tests.faults.mutations", "--portion"]
+    return in_process([*here, *(f"{name}={span.start}:{span.stop}" for name, span in wanted.items())], limit_s)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a campaign, or one portion of it."""
     if arguments and arguments[0] == "--portion":
-        print(json.dumps(asdict(attempt(arguments[1], int(arguments[2]), int(arguments[3])))))
+        for backend, _, span in (argument.partition("=") for argument in arguments[1:]):
+            first, stop = map(int, span.split(":"))
+            print(json.dumps(asdict(attempt(backend, first, stop - first))), flush=True)
         return 0
     wrong = False
     for argument in arguments or ["dali-cpu=2500", "dali-cpu-stock=2500", "torchvision=2500"]:
         backend, _, count = argument.partition("=")
         total = Tally()
         for first in range(0, int(count), PORTION):
-            tally, trouble = portion(backend, first, min(PORTION, int(count) - first))
-            total.add(tally)
-            if trouble or tally.wrong:
-                print(f"{backend}, files {first} to {first + PORTION - 1}: {trouble or tally}", flush=True)
+            span = range(first, min(first + PORTION, int(count)))
+            tallies, trouble = portion({backend: span})
+            for tally in tallies:
+                total.add(tally)
+            if trouble or any(tally.wrong for tally in tallies):
+                print(f"{backend}, files {first} to {span.stop - 1}: {trouble or tallies}", flush=True)
         print(f"{backend}: {total}", flush=True)
         wrong = wrong or total.wrong
     return int(wrong)

@@ -152,6 +152,7 @@ def generator() -> torch.Generator:
 ORDERS = {
     "in order": lambda: {},
     "shuffled": lambda: {"shuffle": True},
+    "skipping": lambda: {"on_error": "skip"},
     "random sampler": lambda: {"sampler": RandomSampler(SOURCE, generator=generator())},
     "global sampler": lambda: {"sampler": RandomSampler(SOURCE)},
     "distributed sampler": lambda: {"sampler": DistributedSampler(SOURCE, num_replicas=2, rank=0)},
@@ -188,9 +189,17 @@ JSON = st.recursive(
 ODD = JSON | st.sampled_from(
     [2**32 - 1, 2**32, 2**63, 2**64 - 1, 2**64, -1, 10**5000, math.nan, math.inf, 1.0, 1e300, True, "1", "", [], {}]
 )
-KEYS = ["version", "epoch", "position", "seed", "shuffle", "length", "data", "recipe", "order"]
+KEYS = ["version", "epoch", "position", "seed", "shuffle", "length", "data", "recipe", "order", "bad"]
 CHANGES = st.dictionaries(st.sampled_from([*KEYS, "other"]), ODD | st.integers(0, 14), min_size=1, max_size=3)
-INNER = st.dictionaries(st.sampled_from(["generator", "global", "epoch", "sampler", "x"]), ODD, max_size=2)
+INNER = st.dictionaries(st.sampled_from(["generator", "global", "epoch", "sampler", "of", "x"]), ODD, max_size=2)
+BAD = st.lists(
+    st.tuples(st.integers(-1, COUNT), st.text(max_size=3) | ODD, st.integers(0, 3) | ODD).map(list), max_size=3
+)
+SPOILT = (
+    CHANGES
+    | st.builds(lambda order: {"order": order}, INNER)
+    | st.builds(lambda bad, position: {"bad": bad, "position": position}, BAD, st.integers(0, COUNT))
+)
 
 
 def load(loader: dalipipe.DataLoader, state: object) -> bool:
@@ -205,7 +214,7 @@ def load(loader: dalipipe.DataLoader, state: object) -> bool:
     return True
 
 
-@given(changes=CHANGES | st.builds(lambda order: {"order": order}, INNER), missing=st.sets(st.sampled_from(KEYS)))
+@given(changes=SPOILT, missing=st.sets(st.sampled_from(KEYS)))
 @settings(max_examples=60)
 def test_any_state_is_refused_or_gives_the_samples_that_it_names(loader, changes, missing):
     order, loader, good = loader
@@ -217,7 +226,7 @@ def test_any_state_is_refused_or_gives_the_samples_that_it_names(loader, changes
     assert (loader.epoch, loader.seed) == (state["epoch"], state["seed"])
     got = labels_of(loader)
     assert set(got) <= set(range(COUNT)) and len(set(got)) == len(got)
-    if order in ("in order", "shuffled"):
+    if order in ("in order", "shuffled", "skipping"):
         fresh = dalipipe.DataLoader(
             SOURCE,
             batch_size=3,
@@ -229,7 +238,8 @@ def test_any_state_is_refused_or_gives_the_samples_that_it_names(loader, changes
         )
         with fresh:
             fresh.set_epoch(state["epoch"])
-            assert got == labels_of(fresh)[state["position"] :]
+            bad = {row[0] for row in state.get("bad", []) if order == "skipping"}
+            assert got == [label for label in labels_of(fresh)[state["position"] :] if label not in bad]
 
 
 @given(state=JSON)
@@ -256,6 +266,10 @@ def test_the_state_itself_is_taken(loader):
         ("random sampler", {"order": {"generator": "AAAA"}}, "order must hold the sampler's generator, got 'AAAA'."),
         ("global sampler", {"order": {"global": 7}}, "order must hold the sampler's global, got 7."),
         ("distributed sampler", {"order": {"epoch": "1"}}, "order must hold the sampler's epoch, got '1'."),
+        ("random sampler", {"order": {"of": 1}}, "order must hold generator, got ['of']."),
+        ("batch sampler", {"order": {"of": "1"}}, "order must hold the sampler's of, got '1'."),
+        ("skipping", {"bad": [[COUNT, "", 0]]}, "bad must be a list of [position, reason, epoch], got [11, '', 0]."),
+        ("skipping", {"bad": 10**5000}, "bad must be a list of [position, reason, epoch], got int too long to show."),
         ("batch sampler", {"order": {"x": 1}}, "order must hold nothing, got ['x']."),
     ],
 )

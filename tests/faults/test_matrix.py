@@ -150,7 +150,11 @@ def loader(request, folder) -> Iterator[dalipipe.DataLoader]:
         yield loader
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+# Of the files that are cut off one each is enough here.
+NAMED = [case for case in cases() if "cut after" not in case.name or "cut after 5" in case.name]
+
+
+@pytest.mark.parametrize("case", NAMED, ids=lambda case: case.name)
 def test_the_loader_names_the_file_or_delivers_it(loader, case, folder):
     holder = Runner.__new__(Runner)
     holder.spot = folder / "a" / f"{SPOT}.jpg"
