@@ -185,6 +185,7 @@ class DataLoader:
         self._resume: int | None = None
         self._closed = False
         self.last_indices: NDArray[np.int64] | None = None  # the source's, of the batch handed out last
+        self.last_is_padding = False  # whether that holds only samples that other ranks have too
         most = _largest(batch_sampler) if batch_sampler is not None else self.batch_size or _SINGLE
         self._cut = Cut(self.batch_size or _SINGLE, drop_last, self.shard)
         self._order = self._make_order()
@@ -285,16 +286,17 @@ class DataLoader:
             results.close()  # type: ignore[attr-defined]
 
     def _hand_out(self, epoch: int, result: Result) -> Iterator[Any]:
-        images, labels, self.last_indices = result.images, result.labels, result.batch.indices
+        images, labels, batch = result.images, result.labels, result.batch
+        self.last_indices, self.last_is_padding = batch.indices, self.shard.rank >= batch.position - batch.begin
         if self.pin_memory and images.device.type == "cpu" and torch.cuda.is_available():
             images, labels = images.pin_memory(), labels.pin_memory()
         if self.batch_size is None and self.batch_sampler is None:
-            places = result.batch.places(self.shard.world_size)
+            places = batch.places(self.shard.world_size)
             for image, label, place in zip(images, labels.tolist(), places, strict=True):
                 self._place = (epoch, place)
                 yield image, label
             return
-        self._place = (epoch, result.batch.position)
+        self._place = (epoch, batch.position)
         yield images, labels
 
     @property

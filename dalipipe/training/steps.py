@@ -86,6 +86,8 @@ def count(state: TrainState, loss: Tensor, logits: Tensor, labels: Tensor, where
         return 1.0
     weight, correct = state.weight_of(labels), int((logits.argmax(dim=1) == labels).sum())
     mine = [value * weight, weight, len(labels), correct]
+    if state.loader.last_is_padding:  # other processes count these images
+        weight, mine = 0.0, [0.0] * 4
     weighted, weights, images, right = state.processes.total(mine)
     check_finite(where, weighted / weights, state.loader)
     state.tally.count(weighted / weights, int(images), int(right))

@@ -35,13 +35,13 @@ def torchrun(folder, mode, processes=2, restarts=0):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Red and blue images, 11 of each to train on and 5 to validate; the same with a file in each part that is none."""
+    """Red and blue images, 23 to train on and 10 to validate; the same with files that are none."""
     root, rng = tmp_path_factory.mktemp("torchrun"), np.random.default_rng(3)
     for part, count in (("train", COUNT // 2), ("val", 5)):
         for label, channel in (("blue", 2), ("red", 0)):
             place = root / "images" / part / label
             place.mkdir(parents=True)
-            for number in range(count):
+            for number in range(count + (part == "train" and label == "red")):
                 pixels = rng.integers(0, 200, (17, 11, 3), dtype=np.uint8)
                 pixels[..., channel] += 50
                 Image.fromarray(pixels).save(place / f"{number}.png")
@@ -85,7 +85,7 @@ def test_two_processes_learn_what_one_does(folder, two, name):
     for (epoch, batch, indices), *mine in zip(alone, *parts, strict=True):
         assert [tuple(step[:2]) for step in mine] == [(epoch, batch)] * 2
         assert [index for step in mine for index in step[2]] == indices
-        assert len(mine[0][2]) == len(mine[1][2])
+        assert len(mine[0][2]) - len(mine[1][2]) in (0, 1)
     one, other = (load_checkpoint(folder / where / name / "last.pt").state_dict for where in ("one", "two"))
     for key, tensor in one.items():
         torch.testing.assert_close(other[key], tensor, rtol=0, atol=1e-4, msg=key)
@@ -122,7 +122,7 @@ def test_a_killed_process_costs_nothing(folder, two):
     seen = torchrun(folder, "killed", restarts=1)
     assert_same(folder / "killed", folder / "two" / "plain")
     for rank in seen:
-        assert 0 < len(rank) < 12, "it did not begin anew"
+        assert 0 < len(rank) < 6, "it began anew"
 
 
 @pytest.fixture(scope="module")
@@ -134,17 +134,15 @@ def stopped(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 4])
 def test_another_number_of_processes_goes_on_with_exactly_what_is_left(folder, two, stopped, processes):
-    assert [len(rank) for rank in stopped] == [3, 3], "both stop at the same batch"
+    assert [len(rank) for rank in stopped] == [2, 2], "both stop at the same batch"
     mode = f"resumed-{processes}"
     shutil.copytree(folder / "stopped", folder / mode)
-    alone = processes == 1
-    after = [watched(config(folder, mode, resume=True))] if alone else torchrun(folder, mode, processes)
-    for number, steps in enumerate(stopped + after):
-        assert len(steps) == (3 if number < 2 else 9)
+    alone = config(folder, mode, resume=True)
+    after = [watched(alone)] if processes == 1 else torchrun(folder, mode, processes)
+    assert {len(rank) for rank in after} == {4}
     done = [index for rank in stopped for _, _, indices in rank for index in indices]
     left = [index for rank in after for epoch, _, indices in rank if epoch == 0 for index in indices]
-    repeated = 0 if alone else 2  # the last batch of two samples, so that each of four processes has one
-    assert set(done + left) == set(range(COUNT)) and len(done + left) == COUNT + repeated
+    assert sorted(done + left) == list(range(COUNT))
     for one, other in zip(rows(folder / mode), rows(folder / "two" / "plain"), strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"], abs=1e-4)
         assert one["val_loss"] == pytest.approx(other["val_loss"], abs=1e-4)
