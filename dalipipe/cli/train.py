@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dalipipe.cli.console import printable, results, warn
-from dalipipe.training.config import ADAMW_LR, DEMO, GROUPS, TrainConfig, read_config, shown_default
+from dalipipe.training.config import ADAMW_LR, DEMO, GROUPS, QUARANTINE, TrainConfig, read_config, shown_default
 from dalipipe.training.launch import Launch
 from dalipipe.training.observer import Observer, RunInfo, Step
 
@@ -259,8 +259,7 @@ def _of_bad_files(cfg: TrainConfig, bad: dict[str, list[Any]]) -> list[str]:
     count = len(bad["train"]) + len(bad["val"])
     if not count:
         return []
-    files = {"train": cfg.output / "quarantine.jsonl", "val": cfg.output / "quarantine-val.jsonl"}
-    lists = " and ".join(printable(path) for part, path in files.items() if bad[part])
+    lists = " and ".join(printable(cfg.output / name) for part, name in QUARANTINE.items() if bad[part])
     return [f"{count} {'file' if count == 1 else 'files'} could not be used: see {lists}."]
 
 

@@ -1,6 +1,7 @@
 """Every option of a training run as one frozen value, checked before torch is imported."""
 
 import difflib
+import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,9 @@ CONFIG: Final = "config.toml"
 
 ADAMW_LR: Final = 0.0005
 """The default of `lr` for AdamW."""
+
+QUARANTINE: Final[Mapping[str, str]] = {"train": "quarantine.jsonl", "val": "quarantine-val.jsonl"}
+"""The files in the output that list the files of each part that can't be used."""
 
 SMALL_IMAGES: Final = 2000
 """A training set of fewer images is small: early stopping is on unless it is turned off."""
@@ -77,6 +81,21 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
     def _check_freeze(cls, value: str) -> str:
         if value not in ("none", "backbone") and not (value.isdecimal() and int(value) > 0):
             raise ValueError(f"must be none, backbone or a number of blocks, got {value!r}. The default is none.")
+        return value
+
+    @field_validator("max_bad")
+    @classmethod
+    def _check_max_bad(cls, value: str) -> str:
+        if value == "any" or value.isdecimal():
+            return value
+        try:
+            share = float(value)
+        except ValueError:
+            share = math.nan
+        if not 0 <= share <= 1:
+            raise ValueError(
+                f"must be a number of files, a share from 0.0 to 1.0 or any, got {value!r}. Use 0.01, say."
+            )
         return value
 
     @field_validator("monitor")

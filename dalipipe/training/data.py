@@ -16,13 +16,11 @@ from dalipipe.errors import RecipeError
 from dalipipe.loader import DataLoader
 from dalipipe.recipe import Recipe
 from dalipipe.sources import Source, fold_sources, require_classes, require_disjoint, split_sources
-from dalipipe.training.config import TrainConfig
+from dalipipe.training.config import QUARANTINE, TrainConfig
 from dalipipe.training.launch import Launch
 from dalipipe.training.observer import Observer
 
 ALONE: Final = Launch()
-QUARANTINE: Final = "quarantine.jsonl"
-QUARANTINE_VAL: Final = "quarantine-val.jsonl"
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def _on_error(cfg: TrainConfig, launch: Launch, *, training: bool) -> dict[str, 
     return {
         "on_error": cfg.on_error if training else "skip",
         "max_bad": most,
-        "quarantine": cfg.output / (QUARANTINE if training else QUARANTINE_VAL) if launch.is_first else None,
+        "quarantine": cfg.output / QUARANTINE["train" if training else "val"] if launch.is_first else None,
     }
 
 

@@ -52,9 +52,8 @@ class DataOptions(BaseModel):
         "raise", "A file that can't be used: end the run, leave it out, or take another of its class instead."
     )
     max_bad: str = option(
-        "any", "Most files that may be so with skip and substitute: a number, or a share such as 0.01.", "N|X",
-        pattern=r"^(any|\d+|0?\.\d+|[01]\.\d*)$",
-    )  # fmt: skip
+        "any", "Most files that may be so with skip and substitute: a number, or a share such as 0.01.", "N|X"
+    )
     val_fraction: float = option(
         0.2, "Share of each class to validate on, where DATA has no val.", "X", gt=0, lt=1, allow_inf_nan=False
     )

@@ -14,7 +14,7 @@ from dalipipe.training.checkpoint import (
     save_checkpoint,
     write_atomic,
 )
-from dalipipe.training.config import CONFIG
+from dalipipe.training.config import CONFIG, QUARANTINE
 from dalipipe.training.metrics import EpochMetrics
 
 METRICS: Final = "metrics.jsonl"
@@ -56,6 +56,9 @@ class RunRecord:
                 "Choose another directory, delete this one, or go on with its run: --resume."
             )
         remove_temporaries(directory)
+        if not resumed:  # of a run that was broken off before its first checkpoint
+            for name in QUARANTINE.values():
+                (directory / name).unlink(missing_ok=True)
 
     def begin(self, config: str) -> None:
         """Write config.toml.

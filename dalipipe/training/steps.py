@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from dalipipe.errors import DecodeError
 from dalipipe.training.metrics import Meter
 from dalipipe.training.observer import Observer, Step
 from dalipipe.training.problems import check_finite, memory_explained
@@ -27,6 +28,7 @@ def train_epoch(state: TrainState, observer: Observer, after_batch: Callable[[],
         after_batch: Is called then.
 
     Raises:
+        DecodeError: too few files of the epoch can be used.
         DivergedError: the loss of a batch is not finite.
         ResourceError: memory does not suffice.
     """
@@ -44,6 +46,11 @@ def train_epoch(state: TrainState, observer: Observer, after_batch: Callable[[],
         after_batch()
     if state.pending:  # the last batches did not come, since all of their files are bad
         move(state)
+    if state.tally.images == 0:
+        raise DecodeError(
+            f"epoch {number}: must have a batch of two images that can be used, got none. "
+            "Replace the files that can't be: dalipipe check finds them."
+        )
     state.is_trained = True
     return meter
 
