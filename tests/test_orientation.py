@@ -89,7 +89,7 @@ def test_every_backend_gives_what_upright_files_give(make_image, backend, name, 
     standing = [encode(upright(image, data), "PNG", 1) for image, data in zip(pixels, lying, strict=True)]
     wanted = images_of(standing, Recipe(name="test", ops=RECIPES[name]), backend)
     options = {} if cache is None else {"cache": cache}
-    if cache == "auto" and backend != "dali-cpu-stock":
+    if cache == "auto":
         options["cache_gb"] = 5e-6  # three of them or so
     assert torch.equal(images_of(lying, turned, backend, **options), wanted)
     assert not torch.equal(images_of(lying, Recipe(name="test", ops=RECIPES[name]), backend), wanted)

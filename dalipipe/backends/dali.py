@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import fn, types
+from nvidia.dali import fn, math, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
@@ -25,7 +25,7 @@ from dalipipe import ops
 from dalipipe.backends import dali_colour
 from dalipipe.backends.base import Job
 from dalipipe.backends.compiled import operator, resolver
-from dalipipe.backends.dali_input import Device, bytes_constant, decode, encode, load, straighten, turned
+from dalipipe.backends.dali_input import Device, Images, bytes_constant, encode, load, stand_in, straighten, turned
 from dalipipe.errors import BackendError
 from dalipipe.geometry import ARGUMENTS, Program
 from dalipipe.recipe import Recipe
@@ -277,16 +277,13 @@ def _take(images: DataNode, step: Step) -> DataNode:
     return _routed(images, step, step.number(DO, types.BOOL), lowering)
 
 
-def lower(
-    job: Job, encoded: DataNode, records: DataNode, kind: str, device: Device, turn: DataNode | None = None
-) -> DataNode:
+def lower(job: Job, loaded: Images, records: DataNode, device: Device, turn: DataNode | None = None) -> DataNode:
     """Return the images that leave the recipe, in the job's form: CHW, or HWC for channels_last.
 
     Args:
         job: What to run.
-        encoded: The encoded bytes, or the pixels, on the CPU.
+        loaded: The images, on the CPU.
         records: What is done to each sample.
-        kind: What the source's items are.
         device: Where the pixels are made.
         turn: How they are turned first, see `turned`.
     """
@@ -294,13 +291,13 @@ def lower(
     steps = [Step(op, records, row, device, program) for row, op in enumerate(program.ops)]
     steps, tail = steps[: len(steps) - program.tail], steps[len(steps) - program.tail :]
     if turn is not None:
-        images = straighten(decode(encoded, kind, device), turn)
+        images = straighten(loaded.decode(device), turn)
     elif steps and isinstance(steps[0].op, ops.RandomResizedCrop) and not program.gated(0):
         first = steps.pop(0)
         box = first.numbers(ARGS, ARGS + 4, types.INT32)
-        images = _resize(decode(encoded, kind, device, window={"start": box[0:2], "shape": box[2:4]}), first)
+        images = _resize(loaded.decode(device, {"start": box[0:2], "shape": box[2:4]}), first)
     else:
-        images = decode(encoded, kind, device)
+        images = loaded.decode(device)
     for step in steps:
         images = _take(images, step)
     if job.levels is None:
@@ -317,16 +314,33 @@ Feed = Callable[[], tuple[Any, ...]]
 
 
 def prepare(items: Sequence[Item], kind: str) -> tuple[tuple[Any, ...], Any]:
-    """Return what the graph gets for some items (the bytes of paths or images, or pixels), and what must stay alive.
+    """Return what the graph gets for some items, and what must stay alive.
 
-    Raises:
-        BackendError: the items are partly pixels and partly not.
+    That is the bytes of paths or images, or pixels; of mixed items the bytes, the pixels and which have pixels, with
+    stand-ins in the place of what an item lacks.
     """
     if kind.startswith("mixed"):
-        raise BackendError(
-            'cache: only dali-cpu and torchvision can mix kept and unkept images. Raise cache_gb, or use "dali-cpu".'
-        )
+        kept = [isinstance(item, np.ndarray) for item in items]
+        none, dot = stand_in(kind), np.zeros((1, 1, 3), np.uint8)
+        encoded = [none if isinstance(item, np.ndarray) else encode(item) for item in items]
+        pixels = [np.ascontiguousarray(item) if isinstance(item, np.ndarray) else dot for item in items]
+        return (encoded, pixels, np.array(kept)), items
     return ([np.ascontiguousarray(item) if kind == "pixels" else encode(item) for item in items],), items
+
+
+def _inputs(feed: Feed, kind: str) -> tuple[Images, DataNode, DataNode, DataNode]:
+    """Return images, (H, W, C) of those that are encoded, uniforms and labels."""
+    bytes_of, pixels_of = (types.UINT8, 1, ""), (types.UINT8, 3, "HWC")
+    first = [pixels_of] if kind == "pixels" else [bytes_of]
+    if kind.startswith("mixed"):
+        first = [bytes_of, pixels_of, (types.BOOL, 0, "")]
+    signature = [*first, (types.FLOAT64, 1, ""), (types.INT64, 0, "")]
+    dtypes, ndims, layouts = (list(part) for part in zip(*signature, strict=True))
+    nodes = fn.external_source(source=feed, num_outputs=len(signature), layout=layouts, dtype=dtypes, ndim=ndims)
+    own = kind.removeprefix("mixed ")
+    encoded, shape = load(nodes[0], own)
+    loaded = Images(encoded, own, *nodes[1:3]) if kind.startswith("mixed") else Images(encoded, own)
+    return loaded, shape, nodes[-2], nodes[-1]
 
 
 def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
@@ -334,7 +348,7 @@ def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
 
     Args:
         job: What to run.
-        kind: What the source's items are: "path", "bytes" or "pixels".
+        kind: What the source's items are: "path", "bytes", "pixels", "mixed path" or "mixed bytes".
         device: Where the pixels are made.
         feed: Called for each batch; returns what `prepare` makes of the items, uniforms and labels, or raises
             StopIteration at the end of an epoch.
@@ -347,16 +361,12 @@ def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
         exec_dynamic=True,
     )
     with pipeline:
-        item, uniforms, label = fn.external_source(
-            source=feed,
-            num_outputs=3,
-            layout=["HWC" if kind == "pixels" else "", "", ""],
-            dtype=[types.UINT8, types.FLOAT64, types.INT64],
-            ndim=[3 if kind == "pixels" else 1, 1, 0],
-        )
-        encoded, shape = load(item, kind)
-        turn, shape = turned(encoded, shape, kind, job.recipe)
+        loaded, shape, uniforms, label = _inputs(feed, kind)
+        turn, shape = turned(loaded.encoded, shape, loaded.kind, job.recipe)
+        if loaded.kept is not None and loaded.pixels is not None:
+            # Of what an item lacks, one px stands in.
+            shape = math.max(shape, loaded.pixels.shape(dtype=types.INT64))
         records, status = resolve_node(job.program, uniforms, shape)
-        images = lower(job, encoded, records, kind, device, turn)
+        images = lower(job, loaded, records, device, turn)
         pipeline.set_outputs(images, label.gpu() if device == "gpu" else label, status)
     return pipeline

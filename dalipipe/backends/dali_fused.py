@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +39,7 @@ from dalipipe.backends.compiled import (
     shape_of,
 )
 from dalipipe.backends.dali import Feed
-from dalipipe.backends.dali_input import Device, bytes_constant, decode, encode, load, straighten, turned
+from dalipipe.backends.dali_input import Device, bytes_constant, decode, encode, load, stand_in, straighten, turned
 from dalipipe.backends.kernels import OUT_HEIGHT, OUT_WIDTH, run_steps
 from dalipipe.recipe import Recipe
 from dalipipe.records import OUT_H, OUT_W, RECORD
@@ -48,7 +47,6 @@ from dalipipe.regions import regions
 from dalipipe.sources.base import Item
 
 _log = logging.getLogger("dalipipe")
-_STAND_IN = Path(__file__).with_name("pixel.ppm")
 _FINISH = 6  # numbers of the finish: scale and shift of each channel; the strides and the size of the output follow
 
 
@@ -202,8 +200,8 @@ def prepare(items: Sequence[Item], kind: str) -> tuple[tuple[Any, ...], Any]:
     place = np.array([(0, 0, 0) if a is None else (a.ctypes.data, *a.shape[:2]) for a in arrays], dtype=np.int64)
     if kind == "pixels":
         return (place,), arrays
-    stand_in = encode(str(_STAND_IN) if kind == "mixed path" else _STAND_IN.read_bytes())
-    return ([stand_in if isinstance(item, np.ndarray) else encode(item) for item in items], place), arrays
+    none = stand_in(kind)
+    return ([none if isinstance(item, np.ndarray) else encode(item) for item in items], place), arrays
 
 
 def _inputs(feed: Feed, kind: str) -> tuple[DataNode, DataNode, DataNode, DataNode]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +18,7 @@ from dalipipe.recipe import Recipe
 from dalipipe.sources.base import Item
 
 Device = Literal["cpu", "gpu"]
+_STAND_IN = Path(__file__).with_name("pixel.ppm")
 
 
 def bytes_constant(numbers: NDArray[Any]) -> DataNode:
@@ -26,6 +29,11 @@ def bytes_constant(numbers: NDArray[Any]) -> DataNode:
 def encode(item: Item) -> NDArray[np.uint8]:
     """Return the bytes of a path or an encoded image as an array."""
     return np.frombuffer(os.fsencode(item) if isinstance(item, str) else item, dtype=np.uint8)
+
+
+def stand_in(kind: str) -> NDArray[np.uint8]:
+    """Return what a graph gets as the encoded item of a sample whose pixels are in memory: an image of one px."""
+    return encode(str(_STAND_IN) if kind == "mixed path" else _STAND_IN.read_bytes())
 
 
 def load(item: DataNode, kind: str) -> tuple[DataNode, DataNode]:
@@ -43,6 +51,38 @@ def load(item: DataNode, kind: str) -> tuple[DataNode, DataNode]:
         return encoded, shape
     fits = operator(within(), shape, bytes_constant(np.array([limit], np.int64)))
     return _cut_unless(fits, encoded), shape
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a batch, not yet decoded; some may be pixels already.
+
+    Attributes:
+        encoded: Their bytes on the CPU; their pixels where `kind` is "pixels".
+        kind: "path", "bytes" or "pixels".
+        pixels: Where some are in memory: the pixels (H, W, 3) of these, one px of the others.
+        kept: Which are in memory, bool.
+    """
+
+    encoded: DataNode
+    kind: str
+    pixels: DataNode | None = None
+    kept: DataNode | None = None
+
+    def decode(self, device: Device, window: dict[str, DataNode] | None = None) -> DataNode:
+        """Return the pixels, as `decode` does; those that are in memory pass by the decoder."""
+        if self.kept is None or self.pixels is None:
+            return decode(self.encoded, self.kind, device, window)
+        in_memory, others = self._split(self.pixels)[0], self._split(self.encoded)[1]
+        windows: list[dict[str, DataNode] | None] = [None, None]
+        if window is not None:
+            parts = {name: self._split(node) for name, node in window.items()}
+            windows = [{name: both[side] for name, both in parts.items()} for side in (0, 1)]
+        ready = decode(in_memory, "pixels", device, windows[0])
+        return fn._conditional.merge(ready, decode(others, self.kind, device, windows[1]), predicate=self.kept)
+
+    def _split(self, node: DataNode) -> Any:
+        return fn._conditional.split(node, predicate=self.kept, _if_stmt=True)
 
 
 def _cut_unless(good: DataNode, encoded: DataNode) -> DataNode:

@@ -7,7 +7,7 @@ import torch
 
 from dalipipe import DataLoader, Recipe
 from dalipipe.backends import BACKENDS
-from dalipipe.errors import BackendError, ConfigError, DecodeError
+from dalipipe.errors import ConfigError, DecodeError
 from dalipipe.sources import FolderSource
 
 CPU = [name for name in BACKENDS if name != "dali-gpu"]
@@ -78,18 +78,13 @@ class Encoded:
 
 
 @pytest.mark.parametrize("kind", ["path", "bytes"])
-@pytest.mark.parametrize("backend", ["dali-cpu", "torchvision"])
+@pytest.mark.parametrize("backend", CPU)
 def test_auto_keeps_what_fits_and_reads_the_rest(folder, backend, kind):
     plain, _ = images_of(folder, backend)
     source = folder if kind == "path" else Encoded(folder)
     some, loader = images_of(source, backend, cache="auto", cache_gb=5e-6)
     assert loader.job.source.kind == f"mixed {kind}"
     assert torch.equal(some, plain)
-
-
-def test_a_backend_that_can_not_mix_says_so(folder):
-    with pytest.raises(BackendError, match="only dali-cpu and torchvision can mix"):
-        images_of(folder, "dali-cpu-stock", cache="auto", cache_gb=5e-6)
 
 
 def test_too_small_a_budget_is_refused_with_the_need(folder):
@@ -102,7 +97,7 @@ def test_too_small_a_budget_is_refused_with_the_need(folder):
 
 
 @pytest.mark.parametrize("cache", [None, "ram", "auto"])
-@pytest.mark.parametrize("backend", ["dali-cpu", "torchvision"])
+@pytest.mark.parametrize("backend", CPU)
 def test_a_bad_file_is_named_with_and_without_a_cache(folder, backend, cache):
     bad = folder / "b" / "truncated.jpg"
     bad.write_bytes(b"\xff\xd8\xff\xe0 no image")
