@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from dalipipe.errors import ConfigError
+from dalipipe.errors import ConfigError, DecodeError
 from dalipipe.training.checkpoint import Checkpoint, load_checkpoint
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.data import Data, open_data
@@ -74,10 +74,15 @@ def train(cfg: TrainConfig, observer: Observer | None = None) -> dict[str, Any]:
     if cfg.tensorboard:
         require_tensorboard()
     host = Host(device, processes, observer if observer and processes.is_first else Observer())
-    with _determinism(cfg.deterministic), processes.joined(device):
-        if cfg.folds is not None:
-            return train_folds(cfg, host, train_once)
-        return train_once(cfg, host)
+    try:
+        with _determinism(cfg.deterministic), processes.joined(device):
+            if cfg.folds is not None:
+                return train_folds(cfg, host, train_once)
+            return train_once(cfg, host)
+    except DecodeError as error:
+        if cfg.on_error == "raise":
+            error.add_note("On the command line: --on-error skip or substitute; dalipipe check finds all such files.")
+        raise
 
 
 def train_once(cfg: TrainConfig, host: Host, fold: int | None = None) -> dict[str, Any]:
