@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from dalipipe.cli.console import printable, results
+from dalipipe.cli.console import Bar, printable, results
 
 if TYPE_CHECKING:
     from dalipipe.benchmark.report import Measured, Report
@@ -101,7 +99,7 @@ def bench(
     console = results()
     if data is None:
         console.print("No DATA given: measuring on generated demonstration pictures.", markup=False)
-    with _Bar() as bar:
+    with Bar() as bar:
         report = measure(settings, bar.show)
     show(report, console)
     if json is not None:
@@ -110,32 +108,6 @@ def bench(
     if plot is not None:
         files.write_plot(report, plot)
         console.print(f"The chart is in {printable(plot)}.", markup=False)
-
-
-class _Bar:
-    """The progress of the benchmark, on standard error where that is a terminal."""
-
-    def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-        self._task = self._bar.add_task("starting", total=None)
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._bar.stop()
-
-    def show(self, what: str, done: int, total: int) -> None:
-        self._bar.update(self._task, description=what, completed=done, total=total)
 
 
 def show(report: Report, console: Console) -> None:

@@ -14,11 +14,10 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from dalipipe.cli.console import printable, results
+from dalipipe.cli.console import Bar, printable, results
 from dalipipe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def check(
     if data is None:
         console.print("No DATA given: checking generated demonstration pictures.", markup=False)
     start = time.monotonic()
-    with _quiet_libraries() as terminal, _Bar(terminal) as bar:
+    with _quiet_libraries() as terminal, Bar(terminal) as bar:
         report = inspect(data, available_threads(), bar.show)
     _show(report, console, time.monotonic() - start)
     mend = fixes(report)
@@ -121,32 +120,6 @@ def _quiet_libraries() -> Iterator[IO[str]]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-class _Bar:
-    """The progress, where it goes to a terminal."""
-
-    def __init__(self, terminal: IO[str]) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(file=terminal),
-            transient=True,
-            disable=not terminal.isatty(),
-        )
-        self._task = self._bar.add_task("starting", total=None)
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._bar.stop()
-
-    def show(self, what: str, done: int, total: int) -> None:
-        self._bar.update(self._task, description=what, completed=done, total=total)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,9 +1,13 @@
 """What every command prints with: results on standard output, complaints in one line on standard error."""
 
+from __future__ import annotations
+
 import re
 import sys
+from typing import IO
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def results(*, quiet: bool = False) -> Console:
@@ -26,3 +30,37 @@ def complain(problem: BaseException | str) -> None:
     """Print `error: <message>` and, of an exception, its notes, in one line on standard error."""
     parts = [str(problem), *getattr(problem, "__notes__", ())]
     print(f"error: {printable(' '.join(parts))}", file=sys.stderr)
+
+
+class Bar:
+    """The progress of a command, where it goes to a terminal.
+
+    Args:
+        terminal: Where it goes; by default standard error.
+    """
+
+    def __init__(self, terminal: IO[str] | None = None) -> None:
+        file = sys.stderr if terminal is None else terminal
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=file),
+            transient=True,
+            disable=not file.isatty(),
+        )
+        self._task = self._bar.add_task("starting", total=None)
+
+    def __enter__(self) -> Bar:
+        """Show it."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Remove it."""
+        self._bar.stop()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Say what is being done, and how far it is."""
+        self._bar.update(self._task, description=what, completed=done, total=total)

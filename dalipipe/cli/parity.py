@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json as json_module
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from dalipipe.cli.console import printable, results
+from dalipipe.cli.console import Bar, printable, results
 from dalipipe.errors import ConfigError
 from dalipipe.recipe import Recipe, list_recipes
 
@@ -86,7 +84,7 @@ def parity(
     source = open_images(data)
     indices = spread_out(len(source), images)
     reports = []
-    with _Bar() as bar:
+    with Bar() as bar:
         for loaded in recipes:
             reports.append(compare(source, loaded, settings, indices, bar.show))
             _show(reports[-1], console)
@@ -193,28 +191,3 @@ def _conclude(reports: list[Report], console: Console, json: Path | None, pictur
     for what, path in (("Every figure", json), ("The picture", picture)):
         if path is not None:
             console.print(f"{what} is in {printable(path)}.", markup=False)
-
-
-class _Bar:
-    """The progress, on standard error where that is a terminal."""
-
-    def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-        self._task = self._bar.add_task("starting", total=None)
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._bar.stop()
-
-    def show(self, what: str, done: int, total: int) -> None:
-        self._bar.update(self._task, description=what, completed=done, total=total)

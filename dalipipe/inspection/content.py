@@ -94,7 +94,9 @@ def _traits(image: Image.Image, data: bytes) -> list[str]:
         found.append("CMYK colours, as for print")
     lies = _LIES.get(_orientation(image))
     if lies is not None:
-        found.append(f"EXIF says that it is to be turned, which training ignores: it lies {lies}")
+        found.append(
+            f"EXIF says that it is to be turned, which is done only where the recipe asks for it: it lies {lies}"
+        )
     if image.format in ("JPEG", "MPO") and not _jpeg_ends(data):
         found.append("a JPEG without its end: part of the picture may be missing")
     return found
