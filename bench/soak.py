@@ -42,7 +42,6 @@ def spoil(folder: Path, share: float) -> int:
 
 def reading(process: psutil.Process) -> dict[str, float]:
     """Return memory in MB, threads and open files of a process."""
-    gc.collect()
     return {
         "rss_mb": round(process.memory_info().rss / 1e6, 1),
         "threads": process.num_threads(),
@@ -52,6 +51,7 @@ def reading(process: psutil.Process) -> dict[str, float]:
 
 def settled(process: psutil.Process, within_s: float = 2.0) -> dict[str, float]:
     """Return a reading once no thread ends any more: those that were told to may take a moment."""
+    gc.collect()
     before, until = reading(process), time.monotonic() + within_s
     while time.monotonic() < until:
         time.sleep(0.1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from dalipipe.cli.console import printable, results
+from dalipipe.errors import ConfigError
 
 if TYPE_CHECKING:
     from dalipipe.training.evaluation import Evaluation
@@ -32,6 +33,10 @@ def evaluate(
     tta: Annotated[bool, typer.Option("--tta", help="Average over each image and its mirror image.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, metavar="N", help="Images at once.")] = 32,
+    on_error: Annotated[
+        str,
+        typer.Option("--on-error", metavar="raise|skip", help="Images that can't be used: refuse, or leave them out."),
+    ] = "raise",
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What loads images.")] = "auto",
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="Where the network runs.")] = "auto",
 ) -> None:
@@ -44,14 +49,16 @@ def evaluate(
     from dalipipe.training.evaluation import evaluate as measure
     from dalipipe.training.trained import labelled_source, trained_model
 
+    if on_error not in ("raise", "skip"):
+        raise ConfigError(f"--on-error: must be raise or skip, got {on_error!r}. The default is raise.")
     loaded = load_checkpoint(checkpoint)
     trained = trained_model(loaded, str(checkpoint), device)
     source, images = labelled_source(data, trained.classes, loaded.config)
     device_id = next(trained.model.parameters()).device.index or 0
-    with DataLoader(
-        source, batch_size, recipe=trained.recipe, backend=backend, device_id=device_id, rank=0, world_size=1
-    ) as loader:
+    alone: dict[str, Any] = {"rank": 0, "world_size": 1, "on_error": on_error}
+    with DataLoader(source, batch_size, recipe=trained.recipe, backend=backend, device_id=device_id, **alone) as loader:
         found = measure(trained.model, loader, trained.classes, tta=tta)
+        bad = [{"file": file.path, "reason": file.reason} for file in loader.bad_files]
     if as_json:
         mistakes = [
             {
@@ -62,7 +69,7 @@ def evaluate(
             }
             for one in found.mistakes()
         ]
-        typer.echo(json.dumps({"data": images, **found.plain(), "mistakes": mistakes}, indent=2))
+        typer.echo(json.dumps({"data": images, **found.plain(), "mistakes": mistakes, "bad_files": bad}, indent=2))
         return
     _show(found, images, [source.name(one.index) for one in found.mistakes(_MOST_MISTAKES)])
 

@@ -35,7 +35,8 @@ class FolderSource:
         SourceError: The path is not a folder, a folder cannot be read, or links lead in a circle.
 
     Source: torchvision.datasets.ImageFolder. It differs where a folder cannot be read (torchvision skips it) and where
-    a link leads back into its own folder (torchvision lists the images some forty times).
+    a link leads back into its own folder (torchvision lists the images some forty times), and for pipes and devices
+    (torchvision opens them).
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -114,6 +115,14 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry that is no folder is a file, or a link that leads nowhere and so to no pipe."""
+    try:
+        return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
+    except OSError:  # links in a circle
+        return True
+
+
 def scan_folder(folder: str) -> list[os.DirEntry[str]]:
     """Return the entries of a folder, unsorted.
 
@@ -133,7 +142,9 @@ def list_images(top: str) -> list[str]:
 
 
 def list_files(top: str) -> list[str]:
-    """Return every file below `top`, whatever it is: folders sorted by their whole path, within each by name.
+    """Return every file below `top`, whatever it holds: folders sorted by their whole path, within each by name.
+
+    Pipes, sockets and devices are no files: who opens a pipe may wait for ever.
 
     Raises:
         SourceError: a folder cannot be read, or links lead in a circle.
@@ -152,7 +163,7 @@ def list_files(top: str) -> list[str]:
         for entry in scan_folder(folder):
             if is_folder(entry):
                 pending.append((entry.path, (*above, identity)))
-            else:
+            elif _is_file(entry):
                 names.append(entry.name)
         found.append((folder, sorted(names)))
     return [f"{folder}{os.sep}{name}" for folder, names in sorted(found) for name in names]

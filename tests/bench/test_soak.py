@@ -15,9 +15,9 @@ def folder(tmp_path):
 def test_nothing_is_left_behind(folder, backend):
     bad = spoil(folder, 0.25)
     assert bad == 6
-    found = soak(folder, backend, epochs=12, loaders=4, bad=bad)
-    assert found["images"] == 12 * 18
-    assert (len(found["epochs"]), len(found["closed"])) == (12, 4)
+    found = soak(folder, backend, epochs=6, loaders=3, bad=bad)
+    assert found["images"] == 6 * 18
+    assert (len(found["epochs"]), len(found["closed"])) == (6, 3)
     # The first loader starts the libraries' own threads.
     assert {row["threads"] for row in found["closed"][1:]} == {found["closed"][0]["threads"]}
     assert {row["files"] for row in found["closed"][1:]} == {found["closed"][0]["files"]}

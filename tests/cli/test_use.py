@@ -72,6 +72,17 @@ def test_eval_measures_as_training_does(checkpoint, folder):
     assert json.loads(run(*arguments, "--json", "--tta").stdout)["loss"] != found["loss"]
 
 
+def test_eval_leaves_out_what_can_not_be_used_where_it_is_asked_to(checkpoint, folder):
+    (folder / "bee/broken.jpg").write_text("<html>")
+    arguments = ("eval", checkpoint, folder, "--backend", "torchvision")
+    refused = run(*arguments)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "broken.jpg" in refused.stderr
+    found = json.loads(run(*arguments, "--json", "--on-error", "skip").stdout)
+    assert found["images"] == 6
+    assert [file["file"] for file in found["bad_files"]] == [str(folder / "bee/broken.jpg")]
+
+
 def test_export_writes_a_file_and_says_how_to_use_it(checkpoint, tmp_path):
     result = run("export", checkpoint, "--format", "torch-export", "--output", tmp_path / "net.pt2")
     assert result.exit_code == 0, result.output
@@ -89,6 +100,7 @@ def test_export_writes_a_file_and_says_how_to_use_it(checkpoint, tmp_path):
         (["predict", "gone.pt", "FOLDER"], ["gone.pt", "Check the path"]),
         (["predict", "FOLDER/ant/ant_0.jpg", "FOLDER"], ["ant_0.jpg", "torch.save"]),
         (["eval", "CHECKPOINT", "gone"], ["gone"]),
+        (["eval", "CHECKPOINT", "FOLDER", "--on-error", "substitute"], ["--on-error: must be raise or skip"]),
         (["export", "CHECKPOINT"], ["--output"]),
         (
             ["export", "CHECKPOINT", "--format", "tflite", "--output", "net"],

@@ -23,7 +23,6 @@ CPU_BACKENDS = [name for name in BACKENDS if name != "dali-gpu"]
 ROOT = Path(__file__).parents[2]
 ALL_CLAIMS = CLAIMS | NEAR_CLAIMS
 BOUND_MB = 200  # what a decoder of one of these files would exceed many times over
-STOCK_MIXED = ("dali-cpu-stock", "mixed")  # it mixes no kept and unkept images
 RECIPE = Recipe(name="test", ops=(ops.RandomResizedCrop(size=7), ops.ToDtype(scale=True)))
 
 
@@ -63,7 +62,7 @@ def png(height: int, width: int) -> bytes:
 SIZES = [(19, 10), (20, 10), (21, 10), (10, 20), (201, 1), (1, 201), (200, 1), (15, 13)]
 
 
-KINDS = [(name, kind) for name in CPU_BACKENDS for kind in ("path", "bytes", "mixed") if (name, kind) != STOCK_MIXED]
+KINDS = [(name, kind) for name in CPU_BACKENDS for kind in ("path", "bytes", "mixed")]
 
 
 @pytest.mark.parametrize(("backend", "kind"), KINDS)

@@ -1,5 +1,6 @@
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -119,9 +120,14 @@ def test_a_link_in_a_circle_is_named(tmp_path):
 
 
 def test_no_file_is_opened(tmp_path):
-    touch(tmp_path, "a/1.jpg", "b/1.jpg")
-    os.mkfifo(tmp_path / "a/pipe.jpg")  # opening it would wait for ever
-    assert len(assert_same_as_torchvision(tmp_path)) == 3
+    root = touch(tmp_path, "a/1.jpg", "b/1.jpg")
+    opened = []
+    sys.addaudithook(lambda event, arguments: opened.append(arguments[0]) if event == "open" else None)
+    (root / "a/1.jpg").read_bytes()
+    assert str(root / "a/1.jpg") in map(str, opened), "what is opened is seen"
+    opened.clear()
+    assert len(FolderSource(root)) == 2
+    assert not [name for name in opened if str(name).startswith(str(root))]
 
 
 def test_real_photos(photos, hymenoptera):
@@ -213,3 +219,11 @@ image_path = st.lists(segment, min_size=1, max_size=3).map(lambda parts: "/".joi
 def test_any_tree_is_listed_as_torchvision_lists_it(tmp_path_factory, names):
     root = tmp_path_factory.mktemp("tree")
     assert len(assert_same_as_torchvision(touch(root, *names))) == len(names)
+
+
+def test_a_pipe_is_no_image(make_image_folder):
+    folder = make_image_folder()
+    before = len(FolderSource(folder))
+    os.mkfifo(folder / "bee" / "pipe.jpg")
+    (folder / "bee" / "link.jpg").symlink_to("pipe.jpg")
+    assert len(FolderSource(folder)) == before

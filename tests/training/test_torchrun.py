@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -52,18 +53,25 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.fixture(autouse=True)
-def smooth(monkeypatch):
-    monkeypatch.setattr(loop, "create_model", smooth_model)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(scope="module", autouse=True)
+def smooth():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "create_model", smooth_model)
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
-def two(folder):
-    """What each of two processes saw in every variant."""
+def begun(folder, smooth):
+    """What a process alone saw of a run, before a signal stopped it after its first batch."""
+    return watched(config(folder, "taken up"), 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+@pytest.fixture(scope="module")
+def two(folder, begun):
+    """What each of two processes saw in every variant, and of the run that they took up."""
     return torchrun(folder, "variants")
 
 
@@ -131,21 +139,35 @@ def stopped(folder):
     return torchrun(folder, "stopped")
 
 
+def left_of_the_epoch(before, after):
+    """Which samples of the first epoch each side took."""
+    return [sorted(index for rank in side for epoch, _, indices in rank if epoch == 0 for index in indices)
+            for side in (before, after)]  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 4])
-def test_another_number_of_processes_goes_on_with_exactly_what_is_left(folder, two, stopped, processes):
+def test_one_process_goes_on_with_exactly_what_two_have_left(folder, two, stopped):
     assert [len(rank) for rank in stopped] == [2, 2], "both stop at the same batch"
-    mode = f"resumed-{processes}"
-    shutil.copytree(folder / "stopped", folder / mode)
-    alone = config(folder, mode, resume=True)
-    after = [watched(alone)] if processes == 1 else torchrun(folder, mode, processes)
-    assert {len(rank) for rank in after} == {4}
-    done = [index for rank in stopped for _, _, indices in rank for index in indices]
-    left = [index for rank in after for epoch, _, indices in rank if epoch == 0 for index in indices]
-    assert sorted(done + left) == list(range(COUNT))
-    for one, other in zip(rows(folder / mode), rows(folder / "two" / "plain"), strict=True):
-        assert one["train_loss"] == pytest.approx(other["train_loss"], abs=1e-4)
-        assert one["val_loss"] == pytest.approx(other["val_loss"], abs=1e-4)
+    after = watched(config(folder, "stopped", resume=True))
+    assert len(after) == 4
+    done, left = left_of_the_epoch(stopped, [after])
+    assert (len(done), sorted(done + left)) == (16, list(range(COUNT)))
+    assert_nearly_the_same(folder / "stopped", folder / "two/plain")
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_with_exactly_what_one_has_left(folder, begun, two):
+    after = [rank["taken up"] for rank in two]
+    assert [len(rank) for rank in after] == [5, 5]
+    done, left = left_of_the_epoch([begun], after)
+    assert (len(done), sorted(done + left)) == (8, list(range(COUNT)))
+    assert_nearly_the_same(folder / "taken up", folder / "two/plain")
+
+
+def assert_nearly_the_same(one, other):
+    for row, wanted in zip(rows(one), rows(other), strict=True):
+        assert row["train_loss"] == pytest.approx(wanted["train_loss"], abs=1e-4)
+        assert row["val_loss"] == pytest.approx(wanted["val_loss"], abs=1e-4)
 
 
 # What needs no second process

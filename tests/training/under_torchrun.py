@@ -76,6 +76,7 @@ def main():
         with mine.joined(torch.device("cpu")):
             for name, options in VARIANTS.items():
                 seen[name] = watched(config(folder, f"two/{name}", **options))
+            seen["taken up"] = watched(config(folder, "taken up", resume=True))
             seen["checked"] = exchanges(mine)
     elif mode == "killed":
 
@@ -84,15 +85,13 @@ def main():
                 os.kill(os.getpid(), signal.SIGKILL)
 
         seen = watched(config(folder, "killed", checkpoint_every="1"), 5, die)
-    elif mode == "stopped":
+    else:
 
         def stop():
             if mine.rank == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
 
         seen = watched(config(folder, "stopped", checkpoint_every="1h"), 2, stop)
-    else:
-        seen = watched(config(folder, mode, resume=True))
     Path(folder, f"{mode}-{mine.rank}-{mine.restarts}.json").write_text(json.dumps(seen))
 
 
