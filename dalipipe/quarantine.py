@@ -108,6 +108,7 @@ class Quarantine:
         self.source, self.policy, self.seed = source, policy, seed
         self.files: dict[int, BadFile] = {}
         self.rank = 0
+        self._classes: dict[int, NDArray[np.int64]] = {}
         self._told: set[int] = set()
         self._begun = False
 
@@ -167,7 +168,11 @@ class Quarantine:
         )
 
     def _members(self, index: int) -> NDArray[np.int64]:
-        return np.flatnonzero(self.source.labels == self.source.labels[index])
+        """Return the samples of the class of a sample."""
+        label = int(self.source.labels[index])
+        if label not in self._classes:
+            self._classes[label] = np.flatnonzero(self.source.labels == label)
+        return self._classes[label]
 
     def admit(self, batch: Batch, failures: Mapping[int, str]) -> None:
         """Take in the samples of a batch that could not be used, by position, with the reasons.
