@@ -9,8 +9,6 @@ from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from PIL import Image
-
 from dalipipe.errors import SourceError
 from dalipipe.sources.base import Item, Source, name_of
 
@@ -99,6 +97,8 @@ def _is_image(item: Item) -> bool:
     """Return whether the header of an item is that of an image."""
     if not isinstance(item, str | bytes):
         return True
+    from PIL import Image  # here, so that sources can be used without Pillow
+
     try:
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item):
             return True
