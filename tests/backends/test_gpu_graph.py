@@ -102,7 +102,7 @@ def problems(nodes: list[Node]) -> list[str]:
 @pytest.mark.parametrize("kind", ["path", "bytes", "pixels", "mixed path"])
 @pytest.mark.parametrize("name", [name for name in OPS if name not in REFUSED])
 def test_every_op_passes_the_audit(name, kind, source_of):
-    for row in ROWS[name]:
+    for row in ROWS[name] if kind == "path" else ROWS[name][:1]:
         op = build_op({"op": name, **row}, "test")
         tail = () if op.stage != "pixels" else (ops.Normalize(mean=(0.5,) * 3, std=(0.5,) * 3),)
         recipe = Recipe(name="test", ops=(ops.Resize(size=(64, 64)), op, *tail))

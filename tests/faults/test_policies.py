@@ -77,7 +77,7 @@ def epoch_of(loader):
     return [(loader.last_indices.tolist(), images.clone(), labels.tolist()) for images, labels in loader]
 
 
-FORMS = {"as it is": {}, "cached": {"cache": "ram"}, "few ahead": {"prefetch": 1, "num_threads": 1}}
+FORMS = {"as it is": {}, "cached": {"cache": "ram", "prefetch": 1}}
 
 
 @pytest.mark.parametrize("on_error", ["skip", "substitute"])
