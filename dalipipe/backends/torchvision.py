@@ -37,9 +37,12 @@ def decode(item: Item, recipe: Recipe | None = None) -> torch.Tensor:
     """
     if isinstance(item, np.ndarray):
         return torch.from_numpy(np.ascontiguousarray(item.transpose(2, 0, 1)))
+    turns = recipe is not None and recipe.apply_exif_orientation
+    if turns:
+        item = encoded_bytes(item)  # which are looked at twice
     with Image.open(item if isinstance(item, str) else io.BytesIO(item)) as opened:
         pixels = np.array(opened.convert("RGB"))
-    if recipe is not None and recipe.apply_exif_orientation:
+    if turns:
         pixels = upright(pixels, encoded_bytes(item))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 

@@ -86,13 +86,11 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
     @field_validator("max_bad")
     @classmethod
     def _check_max_bad(cls, value: str) -> str:
-        if value == "any" or value.isdecimal():
-            return value
         try:
-            share = float(value)
+            most = _most_bad(value)
         except ValueError:
-            share = math.nan
-        if not 0 <= share <= 1:
+            most = math.nan
+        if isinstance(most, float) and not 0 <= most <= 1:
             raise ValueError(
                 f"must be a number of files, a share from 0.0 to 1.0 or any, got {value!r}. Use 0.01, say."
             )
@@ -137,6 +135,11 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
             return self.patience
         return SMALL_PATIENCE if train_images < SMALL_IMAGES else 0
 
+    @property
+    def most_bad(self) -> int | float | None:
+        """`max_bad` as a number of files or, if a float, as a share of them; None for any number."""
+        return _most_bad(self.max_bad)
+
     def plain(self, *, absolute: bool = False) -> dict[str, Any]:
         """Return the options as text, numbers, booleans and None, for JSON; `TrainConfig(**plain)` is equal.
 
@@ -169,6 +172,12 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
                     lines.append(f"{name} = {_toml(_absolute(name, value))}")
             parts.append("\n".join(lines))
         return "\n\n".join(parts) + "\n"
+
+
+def _most_bad(text: str) -> int | float | None:
+    if text == "any":
+        return None
+    return int(text) if text.isdecimal() else float(text)
 
 
 def shown_default(name: str) -> str:

@@ -138,10 +138,9 @@ def _on_error(cfg: TrainConfig, launch: Launch, *, training: bool) -> dict[str, 
     """Return what the loader is to do about bad files. In validation no image stands for another."""
     if cfg.on_error == "raise":
         return {}
-    most = None if cfg.max_bad == "any" else int(cfg.max_bad) if cfg.max_bad.isdecimal() else float(cfg.max_bad)
     return {
         "on_error": cfg.on_error if training else "skip",
-        "max_bad": most,
+        "max_bad": cfg.most_bad,
         "quarantine": cfg.output / QUARANTINE["train" if training else "val"] if launch.is_first else None,
     }
 

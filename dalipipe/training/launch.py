@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Self
 
 from dalipipe.errors import ConfigError
 
@@ -36,7 +36,7 @@ class Launch:
     restarts: int = 0
 
     @classmethod
-    def from_environment(cls) -> Any:
+    def from_environment(cls) -> Self:
         """Return what torchrun has put into the environment.
 
         Raises:

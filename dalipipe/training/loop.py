@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -284,11 +284,8 @@ def conclude(run: Run) -> dict[str, Any]:
     def write() -> dict[str, Any]:
         assert state.stopper.best is not None
         epochs = state.stopper.best, state.history[-1]
-        summary = summarise(info, epochs, evaluation, run.keeper.elapsed_s)
-        summary["bad_files"] = {
-            part: [asdict(file) for file in loader.bad_files]
-            for part, loader in (("train", run.data.train), ("val", run.data.val))
-        }
+        bad = {"train": run.data.train.bad_files, "val": run.data.val.bad_files}
+        summary = summarise(info, epochs, evaluation, run.keeper.elapsed_s, bad)
         if info.cfg.report:
             sources = run.data.train.source, run.data.val.source
             write_report(record.directory, Outcome(info, *sources, evaluation, summary))

@@ -1,10 +1,13 @@
 """summary.json: what a run was, where it ran, and what came out of it."""
 
 import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, Final
 
 from dalipipe import __version__
+from dalipipe.quarantine import BadFile
 from dalipipe.training.evaluation import Evaluation
 from dalipipe.training.metrics import EpochMetrics
 from dalipipe.training.observer import RunInfo
@@ -18,7 +21,11 @@ def versions() -> dict[str, str]:
 
 
 def summarise(
-    info: RunInfo, epochs: tuple[EpochMetrics, EpochMetrics], evaluation: Evaluation, duration_s: float
+    info: RunInfo,
+    epochs: tuple[EpochMetrics, EpochMetrics],
+    evaluation: Evaluation,
+    duration_s: float,
+    bad_files: Mapping[str, Sequence[BadFile]],
 ) -> dict[str, Any]:
     """Return what summary.json says of a finished run.
 
@@ -27,6 +34,7 @@ def summarise(
         epochs: The best and the last.
         evaluation: Of the best epoch's network.
         duration_s: From the first moment to the last, in seconds.
+        bad_files: Those of each part that could not be used.
     """
     best, last = epochs
     return {
@@ -53,6 +61,7 @@ def summarise(
             "skipped": len(info.weights.skipped),
         },
         "versions": versions(),
+        "bad_files": {part: [asdict(file) for file in files] for part, files in bad_files.items()},
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
