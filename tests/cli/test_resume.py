@@ -11,9 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from dalipipe.cli import app
-from dalipipe.training import loop, steps
-
-TINY = 'name = "tiny"\n[[ops]]\nop = "Resize"\nsize = [32, 32]\n[[ops]]\nop = "Normalize"\nmean = [0.5]\nstd = [0.5]\n'
+from dalipipe.training import steps
 
 
 def run(*arguments):
@@ -21,21 +19,11 @@ def run(*arguments):
 
 
 @pytest.fixture
-def folder(make_image_folder, tmp_path):
+def folder(make_image_folder, tmp_path, tiny):
     """Eight images in the classes ant and bee, of which six are trained on, in two batches; a recipe."""
     make_image_folder("photos", classes=("ant", "bee"), sizes=((17, 11),))
-    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "tiny.toml").write_text(tiny)
     return tmp_path
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Let runs train one linear layer in place of a ResNet."""
-
-    def create(name, classes, head, dropout):
-        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, classes))
-
-    monkeypatch.setattr(loop, "create_model", create)
 
 
 def options(folder, epochs, output="run"):

@@ -17,8 +17,6 @@ from dalipipe.errors import ConfigError
 from dalipipe.training import loop
 from dalipipe.training.config import TrainConfig
 
-TINY = 'name = "tiny"\n[[ops]]\nop = "Resize"\nsize = [32, 32]\n[[ops]]\nop = "Normalize"\nmean = [0.5]\nstd = [0.5]\n'
-
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -31,7 +29,7 @@ def run_process(*arguments, **keywords):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, tiny):
     """Eight images of 17 x 11 px in the classes ant and bee."""
     rng = np.random.default_rng(1)
     for label in ("ant", "bee"):
@@ -39,18 +37,8 @@ def folder(tmp_path):
         for number in range(4):
             pixels = rng.integers(0, 256, (17, 11, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
-    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "tiny.toml").write_text(tiny)
     return tmp_path
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Let runs train one linear layer in place of a ResNet."""
-
-    def create(name, classes, head, dropout):
-        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, classes))
-
-    monkeypatch.setattr(loop, "create_model", create)
 
 
 def options(folder, **changes):
@@ -290,8 +278,8 @@ def test_a_corrupt_weights_file_is_one_line(folder):
     assert_one_line(result, folder / "w.pt", "damaged")
 
 
-def test_images_too_small_for_the_network_are_one_line(folder):
-    (folder / "tiny.toml").write_text(TINY.replace("32, 32", "29, 31"))
+def test_images_too_small_for_the_network_are_one_line(folder, tiny):
+    (folder / "tiny.toml").write_text(tiny.replace("32, 32", "29, 31"))
     result = run("train", folder / "photos", *options(folder, model="vgg11"))
     assert_one_line(result, "vgg11: can't take", "29 x 31 px")
 
