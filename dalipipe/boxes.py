@@ -11,8 +11,37 @@ import numpy as np
 from numba import njit
 
 from dalipipe.ops.geometric import ATTEMPTS, shorter_side_size
+from dalipipe.records import ARGS, DO, OUT_H, OUT_W, Do
 
 resized_size = njit(cache=True)(shorter_side_size)
+
+
+@njit(cache=True)
+def makes_too_much(record, limit, fixed):
+    """Return whether a step that changes the size makes more px than a limit; then its record becomes harmless.
+
+    So it is for the backends that run it all the same.
+
+    Args:
+        record: (RECORD,) float64 of a CROP_RESIZE or CROP_PAD. A resize makes an image between its two passes too,
+            whichever comes first.
+        limit: px.
+        fixed: Whether the recipe itself names the size that comes out, which doesn't count.
+    """
+    args, out_px = record[ARGS:], record[OUT_H] * record[OUT_W]
+    resizes = record[DO] == Do.CROP_RESIZE.value
+    made = 0.0 if fixed else out_px
+    if resizes:
+        between = max(args[2] * record[OUT_W], record[OUT_H] * args[3])
+        made = max(made, between if between > out_px else 0.0)
+    if made <= limit:
+        return False
+    args[0], args[1] = 0, 0
+    if resizes:
+        args[2], args[3] = 1, 1
+    if not fixed:
+        record[OUT_H], record[OUT_W] = 1, 1
+    return True
 
 
 @njit(cache=True)

@@ -24,17 +24,19 @@ from dalipipe.boxes import (
     between,
     center_crop_corner,
     erasing_box,
+    makes_too_much,
     perspective_map,
     random_crop_corner,
     random_resized_crop_box,
     resized_size,
 )
+from dalipipe.limits import pixel_limit
 from dalipipe.ops.containers import DEPTH
 from dalipipe.recipe import Recipe
 from dalipipe.records import ARGS, BILINEAR, DO, IN_H, IN_W, NEAREST, OUT_H, OUT_W, RECORD, Do, Status
 
 STATICS = 20
-CODE, OFFSET, ARGUMENTS = 0, 1, 2
+CODE, OFFSET, LIMIT, ARGUMENTS = 0, 1, 2, 3
 GATES = ARGUMENTS + STATICS  # for each container around a step: place of its uniform, and the range it must lie in
 COLUMNS = GATES + 3 * DEPTH
 
@@ -63,8 +65,8 @@ class Program:
     """The pixel ops of a recipe as numbers.
 
     Attributes:
-        table: (n, COLUMNS) float64, a row a step: how it is resolved, where its uniforms begin, its arguments, and
-            what must be drawn for it to be done at all.
+        table: (n, COLUMNS) float64, a row a step: how it is resolved, where its uniforms begin, the most px that it may
+            make, its arguments, and what must be drawn for it to be done at all.
         positions: (n,) position in the recipe of the op that each step belongs to.
         ops: (n,) op behind each step: one of the recipe's, or one within a container.
         counts: uniforms that each op of the whole recipe draws, for `plan.uniforms`.
@@ -187,9 +189,14 @@ def _steps(op: ops.Op, offset: int, gates: tuple[float, ...]) -> Iterator[_Step]
         inner += child.uniforms
 
 
-@lru_cache(maxsize=64)
 def program(recipe: Recipe) -> Program:
-    """Return the program of a recipe's pixel ops."""
+    """Return the program of a recipe's pixel ops, under the present `pixel_limit`."""
+    limit = pixel_limit()
+    return _program(recipe, math.inf if limit is None else float(limit))
+
+
+@lru_cache(maxsize=64)
+def _program(recipe: Recipe, limit: float) -> Program:
     counts = tuple(op.uniforms for op in recipe.ops)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     stages = recipe.stages
@@ -198,7 +205,7 @@ def program(recipe: Recipe) -> Program:
     table = np.zeros((len(steps), COLUMNS))
     for row, (position, op, part, offset, gates) in zip(table, steps, strict=True):
         row[CODE], arguments = _statics(op, part)
-        row[OFFSET] = offset
+        row[OFFSET], row[LIMIT] = offset, limit
         if stages[position] == "tail":
             arguments[-4:] = *recipe.as_it_leaves(position, op.value), 1  # type: ignore[attr-defined]
         row[ARGUMENTS : ARGUMENTS + len(arguments)] = arguments
@@ -211,19 +218,16 @@ def program(recipe: Recipe) -> Program:
 @njit(cache=True)
 def _resolve_size(code, s, u, record):
     """Write the record of an op that changes the size; return its status."""
-    height, width = int(record[IN_H]), int(record[IN_W])
-    args = record[ARGS:]
+    height, width, args = int(record[IN_H]), int(record[IN_W]), record[ARGS:]
     if code in (_RANDOM_RESIZED_CROP, _RESIZE_FIXED, _RESIZE_SHORTER):
         record[DO] = Do.CROP_RESIZE.value
-        args[0], args[1], args[2], args[3] = 0, 0, height, width
+        args[0], args[1], args[2], args[3], args[4] = 0, 0, height, width, s[2]
+        record[OUT_H], record[OUT_W] = s[0], s[1]
         if code == _RANDOM_RESIZED_CROP:
             args[0], args[1], args[2], args[3] = random_resized_crop_box(u, height, width, s[2:4], s[4:6])
-            record[OUT_H], record[OUT_W], args[4] = s[0], s[1], s[6]
-        elif code == _RESIZE_FIXED:
-            record[OUT_H], record[OUT_W], args[4] = s[0], s[1], s[2]
-        else:
+            args[4] = s[6]
+        elif code == _RESIZE_SHORTER:
             record[OUT_H], record[OUT_W] = resized_size(height, width, int(s[0]), int(s[1]))
-            args[4] = s[2]
         return 0
     record[DO] = Do.CROP_PAD.value
     if code == _PAD:
@@ -242,8 +246,7 @@ def _resolve_size(code, s, u, record):
 @njit(cache=True)
 def _resolve_motion(code, s, u, record):
     """Write the record of an op that keeps the size."""
-    height, width = record[IN_H], record[IN_W]
-    args = record[ARGS:]
+    height, width, args = record[IN_H], record[IN_W], record[ARGS:]
     if code in (_FLIP_X, _FLIP_Y):
         if u[0] < s[0]:
             record[DO] = Do.FLIP.value
@@ -363,7 +366,7 @@ def _is_open(row, uniforms):
 
 @njit(cache=True)
 def resolve(table, uniforms, height, width, records):
-    """Write the records of one sample; return its Status.
+    """Write the records of one sample; return its Status: what is the matter in the first step where something is.
 
     Args:
         table: (n, COLUMNS) from the Program.
@@ -374,6 +377,7 @@ def resolve(table, uniforms, height, width, records):
     """
     status = 0
     for step in range(len(table)):
+        found = 0
         code, s, u = table[step, CODE], table[step, ARGUMENTS:], uniforms[int(table[step, OFFSET]) :]
         record = records[step]
         record[:] = 0.0
@@ -381,12 +385,15 @@ def resolve(table, uniforms, height, width, records):
         if not _is_open(table[step], uniforms):
             continue
         if code <= _RANDOM_CROP:
-            status = max(status, _resolve_size(code, s, u, record))
+            found = _resolve_size(code, s, u, record)
+            if makes_too_much(record, table[step, LIMIT], code not in (_RESIZE_SHORTER, _PAD)):
+                found = Status.MAKES_TOO_MUCH.value
         elif code == _POLICY:
             _resolve_policy(s, u, record)
         elif code > _PERSPECTIVE:
-            status = max(status, _resolve_colour(code, s, u, record))
+            found = _resolve_colour(code, s, u, record)
         else:
             _resolve_motion(code, s, u, record)
+        status = found if status == 0 else status
         height, width = int(record[OUT_H]), int(record[OUT_W])
     return status

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from dalipipe.limits import pixel_limit
+
 RECORD = 24
 DO, IN_H, IN_W, OUT_H, OUT_W, ARGS = 0, 1, 2, 3, 4, 5
 NEAREST, BILINEAR = 0, 1
@@ -52,9 +54,16 @@ class Status(IntEnum):
     OK = 0
     CROP_EXCEEDS_IMAGE = 1
     BLUR_EXCEEDS_IMAGE = 2
+    MAKES_TOO_MUCH = 3
 
 
-STATUS_REASONS = {
+_REASONS = {
     Status.CROP_EXCEEDS_IMAGE: "the image is smaller than the window of RandomCrop, and pad_if_needed is off",
     Status.BLUR_EXCEEDS_IMAGE: "the image is not larger than half the kernel of GaussianBlur",
+    Status.MAKES_TOO_MUCH: "resized or padded as the recipe asks, it would have more px than the limit of {limit}",
 }
+
+
+def reason_of(status: Status) -> str:
+    """Return in a few words why a sample can't be processed."""
+    return _REASONS[status].format(limit=pixel_limit())

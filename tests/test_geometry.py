@@ -16,7 +16,7 @@ from dalipipe.geometry import program
 from dalipipe.ops import OPS
 from dalipipe.ops.geometric import ATTEMPTS
 from dalipipe.recipe import Recipe, build_op
-from dalipipe.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, RECORD, STATUS_REASONS, Do, Status
+from dalipipe.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, RECORD, Do, Status, reason_of
 
 ROWS = tomllib.loads((Path(__file__).parent / "ops.toml").read_text())
 PIXEL_OPS = [name for name, model in OPS.items() if model.stage == "pixels" and not issubclass(model, ops.Container)]
@@ -312,7 +312,7 @@ def test_a_window_that_does_not_fit_is_a_status():
     recipe = Recipe(name="test", ops=(ops.RandomCrop(size=(19, 7), padding=1), ops.RandomHorizontalFlip(p=1)))
     records, status = program(recipe).resolve(np.zeros(3), 16, 11)
     assert status is Status.CROP_EXCEEDS_IMAGE
-    assert STATUS_REASONS[status]
+    assert reason_of(status)
     assert records[1, [IN_H, IN_W]].tolist() == [19, 7]
     assert program(recipe).resolve(np.zeros(3), 17, 11)[1] is Status.OK
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from dalipipe.errors import SourceError
 from dalipipe.geometry import Program, program
+from dalipipe.limits import pixel_limit
 from dalipipe.recipe import Levels, Recipe
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source
@@ -175,16 +176,6 @@ def checked(source: Source, index: int) -> Item:
     raise SourceError(
         f"sample {name_of(source, index)!r}: must be a path, bytes or a uint8 array (H, W, 3), got {got}. Convert it."
     )
-
-
-def pixel_limit() -> int | None:
-    """Return the most px that an image may claim to have before it is refused undecoded; None for any number.
-
-    A header of a few bytes can claim 65535 x 65535 px, which would take tens of GB to decode. The limit is Pillow's
-    own, 2 * PIL.Image.MAX_IMAGE_PIXELS, for every backend: to change it, set PIL.Image.MAX_IMAGE_PIXELS (None: no
-    limit) before a loader is made.
-    """
-    return None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
 
 
 def obvious_reason(item: Item) -> str | None:

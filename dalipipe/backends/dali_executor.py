@@ -19,7 +19,8 @@ from dalipipe import plan
 from dalipipe.backends.base import Job, Result, checked, obvious_reason
 from dalipipe.backends.dali import OUTPUTS, Feed
 from dalipipe.backends.dali_input import Device
-from dalipipe.records import STATUS_REASONS, Status
+from dalipipe.records import Status
+from dalipipe.records import reason_of as status_reason
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source
 from dalipipe.sources.base import Item
@@ -198,7 +199,7 @@ class DaliExecutor:
         codes = status.flatten().tolist()
         if not any(codes):
             return Result(batch, images, labels)
-        failures = {at: STATUS_REASONS[Status(code)] for at, code in enumerate(codes) if code}
+        failures = {at: status_reason(Status(code)) for at, code in enumerate(codes) if code}
         good = torch.tensor([code == 0 for code in codes], device=images.device)
         return Result(batch, images[good], labels[good], failures)
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
-from dalipipe.backends.base import pixel_limit
 from dalipipe.backends.compiled import operator, sound, turner, within
+from dalipipe.limits import pixel_limit
 from dalipipe.recipe import Recipe
 from dalipipe.sources.base import Item
 

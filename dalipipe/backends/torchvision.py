@@ -19,7 +19,7 @@ from dalipipe import plan
 from dalipipe.backends.base import UNREADABLE, Job, Result, checked, obvious_reason
 from dalipipe.orientation import upright
 from dalipipe.recipe import Levels, Recipe
-from dalipipe.records import ARGS, BILINEAR, DO, OUT_H, OUT_W, STATUS_REASONS, Do, Status
+from dalipipe.records import ARGS, BILINEAR, DO, OUT_H, OUT_W, Do, Status, reason_of
 from dalipipe.sampling import Batch
 from dalipipe.sources.base import Item, encoded_bytes
 
@@ -185,7 +185,7 @@ class TorchvisionExecutor:
             return obvious_reason(item) or _reason_of(error)
         records, status = self.job.program.resolve(uniforms, image.shape[-2], image.shape[-1])
         if status is not Status.OK:
-            return STATUS_REASONS[status]
+            return reason_of(status)
         levels = len(records) - self.job.program.tail
         for record in records[:levels]:
             image = apply(image, record)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from dalipipe.backends.base import pixel_limit
+from dalipipe.limits import pixel_limit
 
 ENDINGS: Final = {
     "JPEG": (".jpg", ".jpeg"),

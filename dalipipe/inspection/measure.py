@@ -21,11 +21,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from dalipipe.backends.base import pixel_limit
 from dalipipe.inspection.content import ENDINGS, Content, ends_early, explain, sniff
 from dalipipe.inspection.decoding import Decoder
 from dalipipe.inspection.listing import list_data
 from dalipipe.inspection.report import Across, Duplicates, File, Finding, Report
+from dalipipe.limits import pixel_limit
 from dalipipe.sources.duplicates import Mark, find_equal, mark_of
 
 BATCH = 64

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dalipipe import ops
 from dalipipe.backends import BACKENDS, Job, compile_recipe, with_cache
-from dalipipe.backends.base import pixel_limit
+from dalipipe.limits import pixel_limit
 from dalipipe.recipe import Recipe
 from dalipipe.sampling import batched
 from tests.faults.headers import CLAIMS, NEAR_CLAIMS
@@ -96,3 +96,41 @@ def test_none_lifts_it(backend, monkeypatch):
     (result,) = executor.run(batched(range(len(SIZES)), len(SIZES), epoch=0, drop_last=False))
     executor.close()
     assert len(result.images) == len(SIZES)
+
+
+GROWING = {
+    "the shorter side": ((ops.Resize(size=10), ops.CenterCrop(size=7)), [(1, 30), (30, 1), (2, 100)]),
+    "between the passes": ((ops.Resize(size=(7, 7)),), [(1, 150), (150, 1)]),
+    "a border": ((ops.Pad(padding=5), ops.CenterCrop(size=7)), [(1, 30), (30, 1), (10, 10)]),
+    "in a container": ((ops.RandomApply(p=1.0, ops=(ops.Resize(size=10),)), ops.CenterCrop(size=7)), [(1, 30)]),
+    "and steps behind it": (
+        (ops.Resize(size=10), ops.GaussianBlur(kernel_size=3), ops.RandomCrop(size=7), ops.RandomRotation(degrees=9)),
+        [(1, 30), (30, 1)],
+    ),
+}
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+@pytest.mark.parametrize("name", GROWING)
+def test_an_image_that_a_recipe_would_blow_up_is_bad_and_costs_no_other(backend, name, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    steps, beyond = GROWING[name]
+    recipe = Recipe(name="test", ops=(*steps, ops.ToDtype(scale=True)))
+    sizes = [*beyond, (3, 4)]
+    items = [np.full((*size, 3), 99, np.uint8) for size in sizes]
+    executor = compile_recipe(Job(Items(items), recipe, 0, len(sizes), 2), backend)
+    (result,) = executor.run(batched(range(len(sizes)), len(sizes), epoch=0, drop_last=False))
+    executor.close()
+    reason = "resized or padded as the recipe asks, it would have more px than the limit of 200"
+    assert dict(result.failures) == dict.fromkeys(range(len(beyond)), reason)
+    assert result.images.shape == (1, 3, 7, 7)
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_without_a_limit_a_recipe_may_make_as_much_as_it_asks(backend, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    recipe = Recipe(name="test", ops=(*GROWING["the shorter side"][0], ops.ToDtype(scale=True)))
+    executor = compile_recipe(Job(Items([png(1, 30)]), recipe), backend)
+    (result,) = executor.run(batched(range(1), 1, epoch=0, drop_last=False))
+    executor.close()
+    assert not result.failures
