@@ -1,8 +1,8 @@
-"""Makes the README's table and picture of what networks learnt, from the committed results of `bench.learning`.
+"""Makes the table and the picture of what networks learnt, from the committed results of `bench.learning`.
 
     python -m bench.learning_report
 
-It replaces what is between the markers in README.md and draws bench/results/learning.png.
+It replaces what is between the markers in bench/README.md and draws bench/results/learning.png.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.learning import BACKENDS, CONTROLS, RESULTS
-from bench.report import README, digest
+from bench.report import PAGE, digest, put
 from dalipipe.training.metrics import EpochMetrics
 from dalipipe.training.report.style import BLUE, MUTED, ORANGE, RED, new_figure, style
 from dalipipe.training.stopping import Stopper
@@ -28,7 +28,7 @@ KINDS = {
     "full": "all of it fine-tuned, from the backbone",
     "frozen": "the head alone, on the frozen backbone",
 }
-"""The four trainings of the study, and how the README calls them."""
+"""The four trainings of the study, and how the page calls them."""
 
 
 LABELS = {
@@ -69,8 +69,8 @@ def gap(one: Epochs, other: Epochs) -> float:
 
 
 def render(result: dict[str, Any]) -> str:
-    """Return what the README says of the results, in Markdown."""
-    return "\n".join([*_curves(result), "", *_study(result), "", "![The same as curves](bench/results/learning.png)"])
+    """Return what bench/README.md says of the results, in Markdown."""
+    return "\n".join([*_curves(result), "", *_study(result), "", "![The same as curves](results/learning.png)"])
 
 
 def _curves(result: dict[str, Any]) -> list[str]:
@@ -127,7 +127,7 @@ def _study(result: dict[str, Any]) -> list[str]:
         *[_stopping(result, kind, patience) for kind in ("augmented", "full")],
         "",
         f"{side} px images, {machine['cpus']} CPUs, no GPU, {versions}, {result['date']}. Made by "
-        "[bench/learning.py](bench/learning.py); [all figures](bench/results/learning.json).",
+        "[bench/learning.py](learning.py); [all figures](results/learning.json).",
     ]
 
 
@@ -200,16 +200,9 @@ def _finish(axes: Any, title: str) -> None:
     axes.legend(fontsize=8)
 
 
-def between(readme: str) -> str:
-    """Return what stands between the markers."""
-    return readme.split(BEGIN)[1].split(END)[0].strip()
-
-
 def main() -> None:
     result = json.loads(RESULTS.read_text(encoding="utf-8"))
-    head, rest = README.read_text(encoding="utf-8").split(BEGIN)
-    tail = rest.split(END, 1)[1]
-    README.write_text(f"{head}{BEGIN}\n{render(result)}\n{END}{tail}", encoding="utf-8")
+    put(PAGE, render(result), BEGIN, END)
     draw(result, RESULTS.with_suffix(".png"))
 
 

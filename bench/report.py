@@ -1,8 +1,9 @@
-"""Makes the README's table and picture from the committed results.
+"""Makes the table and the picture of speed from the committed results.
 
     python -m bench.report
 
-It replaces what is between the markers in README.md and draws bench/results/cpu.png.
+It replaces what is between the markers in bench/README.md (all of it) and in README.md (the picture, with its
+conditions), and draws bench/results/cpu.png.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+PAGE = ROOT / "bench" / "README.md"
 RESULTS = ROOT / "bench" / "results" / "cpu.json"
 BEGIN, END = "<!-- from bench/results/cpu.json: begin -->", "<!-- end -->"
 BASE = "torchvision-pil"
@@ -33,7 +35,7 @@ LOADERS = {
     "WebDataset": "WebDataset, Pillow",
     "decode-only": "decoding alone, by DALI: the ceiling",
 }
-"""The loaders that are compared, and how the README calls them."""
+"""The loaders that are compared, and how the pages call them."""
 
 _OTHER_THREADS = "dali-cpu, 1 thread"
 
@@ -63,7 +65,7 @@ def speeds(scene: dict[str, Any]) -> dict[str, Speed]:
 
 
 def render(result: dict[str, Any]) -> str:
-    """Return what the README says of the results, in Markdown."""
+    """Return what bench/README.md says of the results, in Markdown."""
     scenes = {scene["name"]: (scene, speeds(scene)) for scene in result["scenes"]}
     first = next(iter(scenes))
     heads = [_head(scene) for scene, _ in scenes.values()]
@@ -75,7 +77,24 @@ def render(result: dict[str, Any]) -> str:
         cells = [_cell(found, label) for _, found in scenes.values()]
         if any(cells):
             rows.append(f"| {LOADERS[label]} | {' | '.join(cells)} |")
-    return "\n".join([*rows, "", *_words(result, main), "", "![The same as a picture](bench/results/cpu.png)"])
+    return "\n".join([*rows, "", *_words(result, main), "", "![The same as a picture](results/cpu.png)"])
+
+
+def render_short(result: dict[str, Any]) -> str:
+    """Return what README.md says of the results: the picture, and under which conditions it was made."""
+    settings, machine = result["settings"], result["environment"]
+    main = speeds(result["scenes"][0])
+    lines = ["![Images per second of dalipipe and other loaders](bench/results/cpu.png)", ""]
+    lines.append(
+        f"{result['scenes'][0]['images']} photos, random crop to 224 px, flip, normalised; "
+        f"{settings['threads']} threads or worker processes each; medians of {settings['rounds']} rounds in one run. "
+        f"{machine['cpu']}, {machine['cpus']} CPUs, {result['date']}."
+    )
+    if "dali-cpu" in main and BASE in main:
+        ratio = main["dali-cpu"].median / main[BASE].median
+        lines.append(f"`dali-cpu` gave {ratio:.1f} times as many images as PyTorch's loader.")
+    lines.append("[Method and all results](bench/README.md).")
+    return "\n".join(lines)
 
 
 def _head(scene: dict[str, Any]) -> str:
@@ -106,7 +125,7 @@ def _words(result: dict[str, Any], main: dict[str, Speed]) -> list[str]:
         "with the best of 1 to 3 (with 2 for the smaller images). Medians of "
         f"{settings['rounds']} rounds of at least {settings['seconds']:g} s, "
         f"taken in turns, the wait for the first batch included. {machine['cpu']}, {machine['cpus']} CPUs, "
-        f"{result['date']}, commit {result['commit']}; {', '.join(listed)}. [All figures](bench/results/cpu.json).",
+        f"{result['date']}, commit {result['commit']}; {', '.join(listed)}. [All figures](results/cpu.json).",
         "",
         "- FFCV reads a file of its own that was written beforehand, JPEG images at its default quality of 90; its "
         "pipeline was compiled beforehand too. tf.data resizes without antialiasing.",
@@ -172,17 +191,22 @@ def _color(label: str) -> str:
     return "#4c78a8" if label.startswith("dali") else "#e8a54b"
 
 
-def between(readme: str) -> str:
+def between(page: str, begin: str = BEGIN, end: str = END) -> str:
     """Return what stands between the markers."""
-    return readme.split(BEGIN)[1].split(END)[0].strip()
+    return page.split(begin)[1].split(end)[0].strip()
+
+
+def put(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
+    """Replace what stands between the markers of a page."""
+    head, rest = path.read_text(encoding="utf-8").split(begin)
+    tail = rest.split(end, 1)[1]
+    path.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
 
 
 def main() -> None:
     result = json.loads(RESULTS.read_text(encoding="utf-8"))
-    readme = README.read_text(encoding="utf-8")
-    head, rest = readme.split(BEGIN)
-    tail = rest.split(END, 1)[1]
-    README.write_text(f"{head}{BEGIN}\n{render(result)}\n{END}{tail}", encoding="utf-8")
+    put(PAGE, render(result))
+    put(README, render_short(result))
     draw(result, RESULTS.with_suffix(".png"))
 
 

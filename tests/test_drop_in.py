@@ -1,4 +1,4 @@
-"""One import changed: the example differs from torch's version in one line, and the README lists what else differs."""
+"""One import changed: the example differs from torch's version in one line, and a page lists what else differs."""
 
 import difflib
 import inspect
@@ -17,18 +17,19 @@ EXAMPLE = (ROOT / "examples/drop_in.py").read_text()
 AFTER = "from dalipipe import DataLoader\n"
 BEFORE = "from torch.utils.data import DataLoader\n"
 TITLE = "Change one import"
+PAGE = ROOT / "dalipipe/loading/README.md"
 
 
-def readme_section():
-    found = re.search(rf"^## {TITLE}\n(.*?)(?=^## )", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+def page_section():
+    found = re.search(rf"^## {TITLE}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     assert found
     return found.group(1)
 
 
 def rows():
-    """Return the README's table: {argument: what it means here}."""
+    """Return the page's table: {argument: what it means here}."""
     found = {}
-    for names, meaning in re.findall(r"^\| (`.+?`) \| (.+) \|$", readme_section(), re.MULTILINE):
+    for names, meaning in re.findall(r"^\| (`.+?`) \| (.+) \|$", page_section(), re.MULTILINE):
         for name in re.findall(r"`([a-z_]+)`", names):
             assert name not in found
             found[name] = meaning
@@ -56,12 +57,12 @@ def labels_by_call(monkeypatch, capsys, code, folder):
     return seen
 
 
-def test_exactly_one_line_of_the_example_differs_and_the_readme_shows_it():
+def test_exactly_one_line_of_the_example_differs_and_the_page_shows_it():
     assert EXAMPLE.count(AFTER) == 1 and len(EXAMPLE.splitlines()) < 80
     before = EXAMPLE.replace(AFTER, BEFORE)
     changed = [line for line in difflib.ndiff(before.splitlines(True), EXAMPLE.splitlines(True)) if line[0] in "+-"]
     assert changed == [f"- {BEFORE}", f"+ {AFTER}"]
-    assert f"-{BEFORE}+{AFTER}" in readme_section()
+    assert f"-{BEFORE}+{AFTER}" in page_section()
     assert "dalipipe" not in before.split('"""')[2]
 
 
@@ -76,7 +77,7 @@ def test_both_versions_of_the_example_see_the_same_labels_in_each_epoch(make_ima
         assert sorted(chain(*after[epoch])) == sorted(chain(*before[epoch])) == [0] * 3 + [1] * 3
 
 
-def test_every_argument_of_both_loaders_is_in_the_readmes_table():
+def test_every_argument_of_both_loaders_is_in_the_pages_table():
     theirs = set(inspect.signature(torch.utils.data.DataLoader.__init__).parameters) - {"self"}
     ours = set(inspect.signature(dalipipe.DataLoader.__init__).parameters) - {"self"}
     assert theirs <= ours

@@ -1,4 +1,4 @@
-"""The page of differences, dalipipe/README.md: made from the tolerances and the tables of the backends.
+"""The page of differences, dalipipe/backends/README.md: made from the tolerances and the tables of the backends.
 
 `python -m dalipipe.parity.page` writes it anew.
 """
@@ -12,7 +12,7 @@ from dalipipe.backends.dali import LOWERINGS
 from dalipipe.ops import OPS, Container
 from dalipipe.parity.tolerances import FAMILIES, MEASURED, TOLERANCES, Tolerance, family_of
 
-PAGE: Final = Path(__file__).parents[1] / "README.md"
+PAGE: Final = Path(__file__).parents[1] / "backends" / "README.md"
 
 Reading = Literal["as the reference", "another way", "refused"]
 

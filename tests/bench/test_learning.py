@@ -1,4 +1,4 @@
-"""What the README says of learning is what the committed results say."""
+"""What the page says of learning is what the committed results say."""
 
 import copy
 import json
@@ -8,7 +8,7 @@ from PIL import Image
 
 from bench import learning_report as report
 from bench.learning import BACKENDS, MODELS, RECIPES, SEEDS, SETS, collect, plan
-from bench.report import digest
+from bench.report import between, digest
 from dalipipe.recipe import Recipe
 from dalipipe.training.config import TrainConfig
 
@@ -68,8 +68,8 @@ def test_the_runs_are_ones_that_training_takes(tmp_path):
         assert (recipe.output_shape, recipe.is_random) == ((3, 64, 64), name == "augmented")
 
 
-def test_the_readme_says_what_the_results_say():
-    text = report.between(report.README.read_text(encoding="utf-8"))
+def test_the_page_says_what_the_results_say():
+    text = between(report.PAGE.read_text(encoding="utf-8"), report.BEGIN, report.END)
     if not report.RESULTS.exists():
         assert text == ""
         return

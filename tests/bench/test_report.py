@@ -1,4 +1,4 @@
-"""The README's figures are those of the committed results."""
+"""The pages' figures are those of the committed results."""
 
 import copy
 import json
@@ -89,12 +89,13 @@ def test_every_loader_that_is_compared_is_called_something():
     assert {label for scene in SCENES for label in scene.contenders} <= set(CONTENDERS)
 
 
-def test_the_readme_says_what_the_results_say():
-    text = report.between(report.README.read_text(encoding="utf-8"))
+def test_the_pages_say_what_the_results_say():
+    page, readme = (report.between(path.read_text(encoding="utf-8")) for path in (report.PAGE, report.README))
     if not report.RESULTS.exists():
-        assert text == ""
+        assert page == readme == ""
         return
     result = json.loads(report.RESULTS.read_text(encoding="utf-8"))
-    assert text == report.render(result), "run: python -m bench.report"
+    assert page == report.render(result), "run: python -m bench.report"
+    assert readme == report.render_short(result), "run: python -m bench.report"
     with Image.open(report.RESULTS.with_suffix(".png")) as picture:
         assert picture.info["Description"] == report.digest(result), "run: python -m bench.report"
