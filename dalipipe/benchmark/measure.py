@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dalipipe import plan, samples
+from dalipipe import plan
 from dalipipe.backends import resolve_backend
 from dalipipe.benchmark.agreement import Agreement, Sample, compare, compare_loosely
 from dalipipe.benchmark.meter import Stretch
@@ -23,6 +23,7 @@ from dalipipe.benchmark.subjects import CEILING, PEERS, REFERENCE, all_subjects,
 from dalipipe.benchmark.training import PARTS, Part, Training, train_in_turns
 from dalipipe.benchmark.work import Work
 from dalipipe.errors import ConfigError, SourceError
+from dalipipe.parity.images import open_images
 from dalipipe.recipe import Recipe
 from dalipipe.sources import FolderSource
 from dalipipe.training.models import check_model_name
@@ -128,7 +129,7 @@ def measure(
     if settings.model is not None and set(names) == {CEILING}:
         raise ConfigError(f"--model: needs a loader, got {CEILING} alone. Name another in --backends.")
     recipe = Recipe.load(settings.recipe)
-    source = FolderSource(_root(settings.data))
+    source = open_images(settings.data)
     pool = plan.permutation(len(source), settings.seed, 0)[: settings.images]
     work = Work(str(source.root), recipe, settings.batch_size, settings.threads, settings.seed)
     facts = environment(_gpu_name() if "dali-gpu" in names else None)
@@ -210,14 +211,6 @@ def rotated(names: Sequence[str], by: int) -> list[str]:
     """Return the names with the first `by` moved to the end."""
     by %= max(1, len(names))
     return [*names[by:], *names[:by]]
-
-
-def _root(data: Path | None) -> Path:
-    root = samples.ensure() if data is None else data
-    train = root / "train"
-    if train.is_dir() and any(entry.is_dir() for entry in train.iterdir()):
-        return train
-    return root
 
 
 def read_all(source: FolderSource, pool: NDArray[np.int64]) -> float:

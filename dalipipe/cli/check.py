@@ -136,7 +136,7 @@ def _count(number: int, what: str) -> str:
 
 def _show(report: Report, console: Console, seconds: float) -> None:
     tallies = report.tallies()
-    labels, parts = len({row.label for row in tallies}), [part for part in ("train", "val") if _has(tallies, part)]
+    labels, parts = len({row.label for row in tallies}), list(dict.fromkeys(row.part for row in tallies if row.part))
     divided = f", {' and '.join(parts)}" if parts else ""
     console.print()
     console.print(
@@ -156,10 +156,6 @@ def _show(report: Report, console: Console, seconds: float) -> None:
         )
         console.print()
         console.print(Text.assemble(("Not seen by training, for their ending or place: ", "bold"), endings))
-
-
-def _has(tallies: list[Tally], part: str) -> bool:
-    return any(row.part == part for row in tallies)
 
 
 def _show_classes(tallies: list[Tally], console: Console) -> None:

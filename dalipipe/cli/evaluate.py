@@ -28,7 +28,10 @@ def evaluate(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A best.pt or last.pt.")],
     data: Annotated[
         Path,
-        typer.Argument(metavar="DATA", help="Folder of a folder of images per class, or of train and val: then val."),
+        typer.Argument(
+            metavar="DATA",
+            help="Folder of a folder of images per class; or one divided into parts: val, else test, is taken.",
+        ),
     ],
     tta: Annotated[bool, typer.Option("--tta", help="Average over each image and its mirror image.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,

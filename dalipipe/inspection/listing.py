@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dalipipe import samples
 from dalipipe.inspection.report import File
-from dalipipe.sources import FolderSource, split_sources
+from dalipipe.sources import FolderSource, find_parts, split_sources
 from dalipipe.sources.folder import expand, is_folder, is_image_name, list_files, scan_folder
 
 
@@ -36,23 +36,29 @@ def list_data(data: str | os.PathLike[str] | None) -> Listing:
             key = source.key(index)
             files.append(File(source.item(index), f"{part}/{key}" if part else key, part, source.classes[label]))
         outside = [entry.path for entry in scan_folder(place) if not is_folder(entry)]
+        left_out += [_below(place, f"{place}{os.sep}{name}", part) for name in source.left_out.files]
         for name in source.classes:
+            if not Path(place, name).is_dir():  # a class that val lacks
+                continue
             outside += [path for path in list_files(f"{place}{os.sep}{name}") if not is_image_name(path)]
         left_out += [_below(place, path, part) for path in sorted(outside)]
     return Listing(root, files, left_out)
 
 
 def _parts(root: str) -> dict[str, FolderSource]:
-    folders = {entry.name: entry.path for entry in scan_folder(root) if is_folder(entry)}
-    train, val = folders.get("train"), folders.get("val")
-    if train is not None and val is not None:
-        both = split_sources(root)
-        assert isinstance(both[0], FolderSource)
-        assert isinstance(both[1], FolderSource)
-        return {"train": both[0], "val": both[1]}
-    if train is not None and any(is_folder(entry) for entry in scan_folder(train)):
-        return {"train": FolderSource(train)}
-    return {"": FolderSource(root)}
+    parts = find_parts(root)
+    if parts is None:
+        return {"": FolderSource(root)}
+    if parts.val is None:
+        return {_name(parts.train): FolderSource(parts.train)}
+    train, val = split_sources(root)
+    assert isinstance(train, FolderSource)
+    assert isinstance(val, FolderSource)
+    return {_name(parts.train): train, _name(parts.val): val}
+
+
+def _name(path: str) -> str:
+    return path.rpartition(os.sep)[2]
 
 
 def _below(place: str, path: str, part: str) -> str:

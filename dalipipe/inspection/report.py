@@ -34,7 +34,7 @@ class File:
     Attributes:
         path: Where it is.
         name: Its path below the folder that was inspected.
-        part: "train" or "val"; "" where the folder isn't divided.
+        part: The folder of the part, "train" or "val" say; "" where the folder isn't divided.
         label: Its class.
         size_bytes: Of the file; None where it can't be read.
         width: px; None where it isn't known.

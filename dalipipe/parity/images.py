@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 
 from dalipipe import samples
-from dalipipe.sources import FolderSource
+from dalipipe.sources import FolderSource, find_parts
 
 
 def open_images(data: str | os.PathLike[str] | None) -> FolderSource:
@@ -20,11 +19,9 @@ def open_images(data: str | os.PathLike[str] | None) -> FolderSource:
     Raises:
         SourceError: the folder can't be used.
     """
-    root = samples.ensure() if data is None else Path(data).expanduser()
-    train = root / "train"
-    if train.is_dir() and any(entry.is_dir() for entry in train.iterdir()):
-        return FolderSource(train)
-    return FolderSource(root)
+    root = samples.ensure() if data is None else data
+    parts = find_parts(root)
+    return FolderSource(root if parts is None else parts.train)
 
 
 def spread_out(total: int, count: int) -> list[int]:

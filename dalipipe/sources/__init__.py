@@ -13,16 +13,18 @@ from dalipipe.sources.base import (
 )
 from dalipipe.sources.duplicates import find_shared, require_disjoint
 from dalipipe.sources.folder import IMG_EXTENSIONS, FolderSource
-from dalipipe.sources.split import fold_sources, split_sources
+from dalipipe.sources.split import Parts, find_parts, fold_sources, split_sources
 
 __all__ = [
     "IMG_EXTENSIONS",
     "ArraySource",
     "FolderSource",
     "Item",
+    "Parts",
     "Source",
     "SubsetSource",
     "describe",
+    "find_parts",
     "find_shared",
     "fingerprint",
     "fold_sources",

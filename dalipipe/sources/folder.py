@@ -1,6 +1,8 @@
 """A folder of images with one folder per class."""
 
+import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,14 @@ from numpy.typing import NDArray
 
 from dalipipe.errors import SourceError, SourceNotFoundError
 from dalipipe.sources.base import list_names
+from dalipipe.sources.clutter import LeftOut, advice_on_archive, archives_in, is_clutter, is_run
+from dalipipe.sources.roles import role_of
 
 IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Endings of the files that count as images, in any case. Source: torchvision.datasets.folder.IMG_EXTENSIONS."""
+
+_log = logging.getLogger("dalipipe")
+_told: set[str] = set()  # what was said of folders in this process: a loader may be made anew in each epoch
 
 
 class FolderSource:
@@ -18,45 +25,58 @@ class FolderSource:
 
     Classes, labels and order are `torchvision.datasets.ImageFolder`'s: classes sorted by name, each searched to any
     depth, links followed. Any file name that the system allows works; one that is not UTF-8 comes as `os.fsdecode`
-    gives it.
+    gives it. What no one takes for data is left out, see `dalipipe.sources.clutter`: hidden files and folders, what
+    systems and editors keep for themselves, and runs of `dalipipe train`. A line in the log says so.
 
     Args:
         root: The folder, with or without a leading `~`.
+        classes: The class names in the order of their labels, of which some may have no image here; by default the
+            folders' names, sorted, and each must have one.
 
     Attributes:
         root: The folder.
-        classes: The class names, sorted.
+        classes: The class names.
         class_to_idx: The label of each class name.
         samples: (path, label) of every image.
         labels: The label of every image, (N,) int64.
+        left_out: What is there and is no data.
 
     Raises:
         SourceNotFoundError: There is no such folder, it has no class folders, or a class has no image.
-        SourceError: The path is not a folder, a folder cannot be read, or links lead in a circle.
+        SourceError: The path is not a folder, a folder cannot be read, links lead in a circle, or a folder is none of
+            the given classes.
 
-    Source: torchvision.datasets.ImageFolder. It differs where a folder cannot be read (torchvision skips it) and where
-    a link leads back into its own folder (torchvision lists the images some forty times), and for pipes and devices
-    (torchvision opens them).
+    Source: torchvision.datasets.ImageFolder. It differs in what is left out, where a folder cannot be read (torchvision
+    skips it) and where a link leads back into its own folder (torchvision lists the images some forty times), and for
+    pipes and devices (torchvision opens them).
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], classes: Sequence[str] | None = None) -> None:
         self._root = expand(root)
         self.root = Path(self._root)
-        self.classes = self._find_classes()
+        self.left_out = LeftOut(self._root)
+        found = {name: list_images(f"{self._prefix}{name}", self.left_out) for name in self._find_classes()}
+        # A folder of runs and nothing else is no class.
+        found = {name: paths for name, paths in found.items() if paths or not self.left_out.has_run_below(name)}
+        if not found:
+            raise self._no_classes([])
+        if classes is None:
+            self._require_images(found)
+        self.classes: tuple[str, ...] = tuple(found if classes is None else classes)
         self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
-        self.samples: list[tuple[str, int]] = []
-        empty: list[str] = []
-        for label, name in enumerate(self.classes):
-            paths = list_images(f"{self._prefix}{name}")
-            self.samples.extend((path, label) for path in paths)
-            if not paths:
-                empty.append(name)
-        if empty:
-            raise SourceNotFoundError(
-                f"{self._where}: every class folder must hold an image, got none in {list_names(empty)}."
-                f" Add images ({' '.join(IMG_EXTENSIONS)}) or remove the folder."
+        unknown = sorted(set(found) - set(self.classes))
+        if unknown:
+            raise SourceError(
+                f"{self._where}: must have no other classes than {list_names(self.classes)}, got"
+                f" {list_names(unknown)} in addition. Remove or rename that."
             )
+        self.samples: list[tuple[str, int]] = [
+            (path, self.class_to_idx[name]) for name, paths in found.items() for path in paths
+        ]
         self.labels: NDArray[np.int64] = np.array([label for _, label in self.samples], dtype=np.int64)
+        tell(self.left_out.words)
+        if classes is None and {"train", "val", "test"} & {role_of(name) for name in self.classes} > {"train"}:
+            tell(f"{self._where}: {list_names(self.classes)} are taken for classes. Give one of them if they are parts")
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -86,15 +106,41 @@ class FolderSource:
 
     def _find_classes(self) -> tuple[str, ...]:
         entries = scan_folder(self._root)
-        classes = tuple(sorted(entry.name for entry in entries if is_folder(entry)))
+        classes = tuple(
+            sorted(entry.name for entry in entries if is_folder(entry) and not self.left_out.takes(entry.path, True))
+        )
         if not classes:
-            images = sorted(entry.name for entry in entries if is_image_name(entry.name))
-            found = f"{len(images)} image(s) lying directly in it ({list_names(images, 1)})" if images else "no folder"
-            raise SourceNotFoundError(
-                f"{self._where}: must hold one folder per class, got {found}."
-                " Put the images of each class into a folder named after the class."
-            )
+            raise self._no_classes(sorted(entry.name for entry in entries if not is_folder(entry)))
         return classes
+
+    def _no_classes(self, files: Sequence[str]) -> SourceNotFoundError:
+        """Return the error of a folder without a class, given the names of the files in it."""
+        images = [name for name in files if is_image_name(name) and not is_clutter(name)]
+        found = f"{len(images)} image(s) lying directly in it ({list_names(images, 1)})" if images else "no folder"
+        advice = "Put the images of each class into a folder named after the class."
+        archives = archives_in(files)
+        if archives and not images:
+            found, advice = f"no folder but an archive ({list_names(archives, 1)})", advice_on_archive(archives[0])
+        words = f" {self.left_out.words}." if self.left_out.words else ""
+        return SourceNotFoundError(f"{self._where}: must hold one folder per class, got {found}. {advice}{words}")
+
+    def _require_images(self, found: dict[str, list[str]]) -> None:
+        empty = [name for name, paths in found.items() if not paths]
+        if not empty:
+            return
+        archives = archives_in(entry.name for entry in scan_folder(f"{self._prefix}{empty[0]}"))
+        advice = f"Add images ({' '.join(IMG_EXTENSIONS)}) or remove the folder."
+        raise SourceNotFoundError(
+            f"{self._where}: every class folder must hold an image, got none in {list_names(empty)}."
+            f" {advice_on_archive(archives[0]) if archives else advice}"
+        )
+
+
+def tell(words: str) -> None:
+    """Say something of a folder in the log, once in a process."""
+    if words and words not in _told:
+        _told.add(words)
+        _log.warning("%s.", words)
 
 
 def expand(root: str | os.PathLike[str]) -> str:
@@ -136,19 +182,25 @@ def scan_folder(folder: str) -> list[os.DirEntry[str]]:
         raise _unreadable(folder, error) from error
 
 
-def list_images(top: str) -> list[str]:
-    """Return the images below `top`: folders sorted by their whole path, within each the files by name."""
-    return [path for path in list_files(top) if is_image_name(path)]
+def list_images(top: str, left_out: LeftOut | None = None) -> list[str]:
+    """Return the images below `top`: folders sorted by their whole path, within each the files by name.
+
+    Args:
+        top: The folder.
+        left_out: Is told what lies there and is no data, and is not listed.
+    """
+    return [path for path in list_files(top, left_out) if is_image_name(path)]
 
 
-def list_files(top: str) -> list[str]:
+def list_files(top: str, left_out: LeftOut | None = None) -> list[str]:
     """Return every file below `top`, whatever it holds: folders sorted by their whole path, within each by name.
 
-    Pipes, sockets and devices are no files: who opens a pipe may wait for ever.
+    Pipes, sockets and devices are no files: who opens a pipe may wait for ever. Neither is what `LeftOut` takes.
 
     Raises:
         SourceError: a folder cannot be read, or links lead in a circle.
     """
+    left_out = LeftOut(top) if left_out is None else left_out
     found: list[tuple[str, list[str]]] = []
     pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [(top, ())]
     while pending:
@@ -159,9 +211,16 @@ def list_files(top: str) -> list[str]:
                 f"folder {folder!r}: a link must not lead back to a folder that it lies in, got one that does."
                 " Remove the link."
             )
+        entries = scan_folder(folder)
+        if folder != left_out.root and is_run(folder, [entry.name for entry in entries]):
+            left_out.add_run(folder)
+            continue
         names = []
-        for entry in scan_folder(folder):
-            if is_folder(entry):
+        for entry in entries:
+            is_a_folder = is_folder(entry)
+            if left_out.takes(entry.path, is_a_folder):
+                continue
+            if is_a_folder:
                 pending.append((entry.path, (*above, identity)))
             elif _is_file(entry):
                 names.append(entry.name)
@@ -181,6 +240,11 @@ def _identify(folder: str) -> tuple[int, int]:
 def _unreadable(folder: str, error: OSError | ValueError) -> SourceError:
     if isinstance(error, FileNotFoundError):
         return SourceNotFoundError(f"folder {folder!r}: must exist, got nothing at that path. Check the spelling.")
+    if isinstance(error, NotADirectoryError) and archives_in([folder]):
+        return SourceError(
+            f"folder {folder!r}: must be a folder with one folder per class, got an archive."
+            f" {advice_on_archive(folder)}"
+        )
     if isinstance(error, NotADirectoryError):
         return SourceError(
             f"folder {folder!r}: must be a folder with one folder per class, got a file. Give the folder that holds it."

@@ -1,16 +1,80 @@
 """Which images are for training and which for validation."""
 
+from __future__ import annotations
+
 import hashlib
 import os
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dalipipe.errors import ConfigError, SourceError
 from dalipipe.sources.base import SubsetSource, list_names
-from dalipipe.sources.folder import FolderSource, expand, is_folder, is_image_name, scan_folder
+from dalipipe.sources.clutter import is_clutter, is_run
+from dalipipe.sources.folder import FolderSource, expand, is_folder, is_image_name, scan_folder, tell
+from dalipipe.sources.roles import Role, role_of
 
-_PART_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "dev"})
+
+@dataclass(frozen=True)
+class Parts:
+    """The folders that a data set is divided into.
+
+    Attributes:
+        train: The one to train on.
+        val: The one to validate on; None where a part of train is to be drawn for that.
+        test: The one that is kept for the end, if any.
+        others: Names of further folders, which are neither.
+    """
+
+    train: str
+    val: str | None
+    test: str | None
+    others: tuple[str, ...] = ()
+
+
+def find_parts(root: str | os.PathLike[str]) -> Parts | None:
+    """Return how a folder is divided by the names of its folders, in any case; None where they are classes.
+
+    `train` or `training`; `val`, `valid`, `validation` or `dev`; `test` or `testing`. A folder is divided if it has one
+    for training and another of these, or one for training alone that holds folders only.
+
+    Raises:
+        SourceError: the folder can't be read, two folders have the same part, or none is for training.
+    """
+    folder = expand(root)
+    inside = {entry.name: entry.path for entry in scan_folder(folder) if is_folder(entry)}
+    inside = {name: path for name, path in sorted(inside.items()) if not _is_none(name, path)}
+    names: dict[Role, list[str]] = {"train": [], "val": [], "test": []}
+    for name in inside:
+        role = role_of(name)
+        if role is not None:
+            names[role].append(name)
+    others = tuple(name for name in inside if role_of(name) is None)
+    train, val, test = names["train"], names["val"], names["test"]
+    if not train or not (val or test):
+        alone = not others and inside and all(_holds_only_folders(path) for path in inside.values())
+        if alone and not train:
+            raise SourceError(
+                f"folder {folder!r}: must hold one folder per class, or 'train' and 'val' with those in them,"
+                f" got {list_names(list(inside))}. Name the part to train on 'train', or give one part to have it"
+                " divided."
+            )
+        if not alone:
+            return None
+    for role, found in names.items():
+        if len(found) > 1:
+            raise SourceError(
+                f"folder {folder!r}: must hold one folder as {role!r}, got {list_names(found)}. Rename or remove one."
+            )
+    first = [inside[found[0]] if found else None for found in (train, val, test)]
+    assert first[0] is not None
+    return Parts(first[0], first[1], first[2], others)
+
+
+def _is_none(name: str, path: str) -> bool:
+    """Return whether a folder is neither a part nor a class."""
+    return is_clutter(name) or is_run(path, [entry.name for entry in scan_folder(path)])
 
 
 def split_sources(
@@ -18,33 +82,55 @@ def split_sources(
 ) -> tuple[FolderSource | SubsetSource, FolderSource | SubsetSource]:
     """Return the sources for training and for validation below a folder.
 
-    A folder that holds `train` and `val` is taken as it is divided. Any other is taken as one folder of classes, and a
-    part of each class is drawn for validation: the nearest whole number to `val_fraction` of it, at least one image and
-    never all. What is drawn of a class depends on the seed, its name and the number of its images, not on the other
-    classes.
+    A folder that is divided into parts, see `find_parts`, is taken as it is: `test` is left alone. The classes are
+    those of its `train`, of which `val` may lack some. Where there is no `val`, and in a folder of classes, a part of
+    each class is drawn for validation: the nearest whole number to `val_fraction` of it, at least one image and never
+    all. What is drawn of a class depends on the seed, its name and the number of its images, not on the other classes.
 
     Args:
         root: The folder.
-        val_fraction: Share of each class for validation, above 0 and below 1. Only for one folder of classes.
-        seed: Seed of the draw, >= 0. Only for one folder of classes.
+        val_fraction: Share of each class for validation, above 0 and below 1. Only where it is drawn.
+        seed: Seed of the draw, >= 0. Only where it is drawn.
 
     Raises:
         ConfigError: `val_fraction` or `seed` is out of range.
-        SourceError: The folder cannot be used (see `FolderSource`), it is divided into other parts than `train` and
-            `val`, these two differ in their classes, or a class to be divided has one image.
+        SourceError: The folder cannot be used (see `FolderSource` and `find_parts`), `val` has a class that `train`
+            lacks, or a class to be divided has one image.
     """
     if not 0 < val_fraction < 1:
         raise ConfigError(f"val_fraction: must be above 0 and below 1, got {val_fraction}. Use 0.2 for a fifth.")
     if seed < 0:
         raise ConfigError(f"seed: must be 0 or more, got {seed}. Use 0 for the default.")
-    folder = expand(root)
-    inside = {entry.name: entry.path for entry in scan_folder(folder) if is_folder(entry)}
-    if "train" in inside and "val" in inside:
-        return _matching(FolderSource(inside["train"]), FolderSource(inside["val"]))
-    _refuse_other_parts(folder, inside)
-    source = FolderSource(folder)
+    parts = find_parts(root)
+    if parts is not None and parts.val is not None:
+        _tell_of_the_rest(root, parts)
+        return _matching(FolderSource(parts.train), parts.val)
+    source = _whole(root, parts)
     val = _draw_val(source, val_fraction, seed)
     return SubsetSource(source, np.flatnonzero(~val)), SubsetSource(source, np.flatnonzero(val))
+
+
+def _whole(root: str | os.PathLike[str], parts: Parts | None) -> FolderSource:
+    """Return the images that are to be divided."""
+    if parts is None:
+        return FolderSource(root)
+    _tell_of_the_rest(root, parts)
+    return FolderSource(parts.train)
+
+
+def _tell_of_the_rest(root: str | os.PathLike[str], parts: Parts) -> None:
+    """Say once which folders beside the parts are not looked at."""
+    rest = [*([_name(parts.test)] if parts.test else []), *parts.others]
+    if parts.val is None:
+        alone = f", and {list_names(rest)} left alone" if rest else ""
+        tell(f"folder {expand(root)!r}: a part of {_name(parts.train)!r} is taken to validate on{alone}")
+    elif rest:
+        taken = list_names([_name(parts.train), _name(parts.val)])
+        tell(f"folder {expand(root)!r}: {taken} are taken, and {list_names(rest)} left alone")
+
+
+def _name(path: str) -> str:
+    return path.rpartition(os.sep)[2]
 
 
 def fold_sources(root: str | os.PathLike[str], folds: int, seed: int = 0) -> list[tuple[SubsetSource, SubsetSource]]:
@@ -63,15 +149,14 @@ def fold_sources(root: str | os.PathLike[str], folds: int, seed: int = 0) -> lis
     """
     if folds < 2 or seed < 0:
         raise ConfigError(f"folds: must be 2 or more, with a seed of 0 or more, got {folds} and {seed}. Use 5 and 0.")
-    folder = expand(root)
-    inside = {entry.name: entry.path for entry in scan_folder(folder) if is_folder(entry)}
-    if "train" in inside and "val" in inside:
+    folder, parts = expand(root), find_parts(root)
+    if parts is not None and parts.val is not None:
+        both = f"{_name(parts.train)!r} and {_name(parts.val)!r}"
         raise SourceError(
-            f"folder {folder!r}: must hold one folder per class to be divided into folds, got 'train' and 'val'."
-            " Give its folder 'train', or leave folds out."
+            f"folder {folder!r}: must hold one folder per class to be divided into folds, got {both}."
+            f" Give its folder {_name(parts.train)!r}, or leave folds out."
         )
-    _refuse_other_parts(folder, inside)
-    source = FolderSource(folder)
+    source = _whole(root, parts)
     counts = np.bincount(source.labels, minlength=len(source.classes))
     few = [name for name, count in zip(source.classes, counts, strict=True) if count < folds]
     if few:
@@ -88,24 +173,17 @@ def fold_sources(root: str | os.PathLike[str], folds: int, seed: int = 0) -> lis
     ]
 
 
-def _matching(train: FolderSource, val: FolderSource) -> tuple[FolderSource, FolderSource]:
-    for one, other in ((val, train), (train, val)):
-        extra = sorted(set(one.classes) - set(other.classes))
-        if extra:
-            raise SourceError(
-                f"folder {str(one.root)!r}: must have the same classes as {str(other.root)!r},"
-                f" got {list_names(extra)} in addition. Remove that here or add it there."
-            )
+def _matching(train: FolderSource, val_folder: str) -> tuple[FolderSource, FolderSource]:
+    """Return train and val with train's labels."""
+    try:
+        val = FolderSource(val_folder, train.classes)
+    except SourceError as error:
+        error.add_note(f"The classes are those of {str(train.root)!r}.")
+        raise
+    lacking = [name for label, name in enumerate(train.classes) if label not in set(val.labels.tolist())]
+    if lacking:
+        tell(f"folder {val_folder!r}: has no image of {list_names(lacking)}, which training has")
     return train, val
-
-
-def _refuse_other_parts(folder: str, inside: dict[str, str]) -> None:
-    """Refuse a folder such as {train, test} or {training, validation}, whose parts would pass for classes."""
-    if inside and all(name.lower() in _PART_NAMES and _holds_only_folders(path) for name, path in inside.items()):
-        raise SourceError(
-            f"folder {folder!r}: must hold one folder per class, or 'train' and 'val' with those in them,"
-            f" got {list_names(sorted(inside))}. Name the parts 'train' and 'val', or give one part to have it divided."
-        )
 
 
 def _holds_only_folders(folder: str) -> bool:

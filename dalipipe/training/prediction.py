@@ -16,7 +16,8 @@ from dalipipe.arguments import available_threads
 from dalipipe.backends import Job, compile_recipe, resolve_backend
 from dalipipe.errors import SourceError
 from dalipipe.sampling import batched
-from dalipipe.sources.folder import IMG_EXTENSIONS, expand, list_images
+from dalipipe.sources.clutter import LeftOut, advice_on_archive, archives_in
+from dalipipe.sources.folder import IMG_EXTENSIONS, expand, list_images, tell
 from dalipipe.training.trained import TrainedModel
 
 
@@ -61,12 +62,16 @@ def find_images(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[str], lis
     problems: list[Prediction] = []
     for path in map(expand, paths):
         if Path(path).is_dir():
-            found = list_images(path.rstrip(os.sep) or os.sep)
+            left_out = LeftOut(path.rstrip(os.sep) or os.sep)
+            found = list_images(left_out.root, left_out)
+            tell(left_out.words)
             missing = f"no image in this folder ({' '.join(IMG_EXTENSIONS)})"
         elif not os.path.lexists(path) and glob.has_magic(path):
             matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
             found = [match for match in matches if not Path(match).is_dir()]
             missing = "no file matches this pattern"
+        elif archives_in([path]) and Path(path).exists():
+            found, missing = [], f"an archive. {advice_on_archive(path)}"
         else:
             found = [path] if Path(path).exists() else []
             missing = "no such file"

@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
 from dalipipe.adapt import SampleSource
 from dalipipe.errors import SourceError, WeightsError
 from dalipipe.recipe import Recipe
-from dalipipe.sources import FolderSource, split_sources
-from dalipipe.sources.base import list_names
-from dalipipe.sources.folder import expand, is_folder, scan_folder
+from dalipipe.sources import FolderSource, find_parts, split_sources
+from dalipipe.sources.folder import is_folder, scan_folder
 from dalipipe.training.checkpoint import Checkpoint, load_checkpoint
 from dalipipe.training.models import create_model, resolve_device
 
@@ -88,7 +86,7 @@ def labelled_source(
 
     Args:
         data: Folder of one folder of images per class, of which some may be missing; or one of train and val, of which
-            val is taken.
+            val is taken, or of train and test, of which test is.
         classes: Class names of the network; the index is the label.
         config: The options that it was trained with, see `Checkpoint`.
 
@@ -96,18 +94,17 @@ def labelled_source(
         SourceError: the folder can't be used, or it has a class that the network doesn't know.
     """
     options = config or {}
-    parts = {entry.name for entry in scan_folder(expand(data)) if is_folder(entry)}
-    divided = {"train", "val"} <= parts
-    folder = FolderSource(data / "val" if divided else data)
-    unknown = [name for name in folder.classes if name not in classes]
-    if unknown:
-        raise SourceError(
-            f"folder {str(folder.root)!r}: must hold classes of the checkpoint ({list_names(classes)}),"
-            f" got {list_names(unknown)}. Rename or remove what it has not learnt."
-        )
+    parts = find_parts(data)
+    # What is kept for the end, unlabelled as that of a contest may be, is for whoever gives no images to validate on.
+    part = None if parts is None else parts.val or _labelled(parts.test)
+    try:
+        folder = FolderSource((data if parts is None else parts.train) if part is None else part, classes)
+    except SourceError as error:
+        error.add_note("The classes are those of the checkpoint.")
+        raise
     words, chosen = str(folder.root), list(range(len(folder)))
     trained_on = options.get("data")
-    if not divided and trained_on and Path(trained_on).expanduser().resolve() == data.expanduser().resolve():
+    if part is None and trained_on and Path(trained_on).expanduser().resolve() == data.expanduser().resolve():
         if options.get("folds"):
             raise SourceError(
                 f"folder {str(data)!r}: must hold images that the network did not learn from, got those that it was"
@@ -117,5 +114,9 @@ def labelled_source(
         words = f"{data}, those that validated it; it learnt from the others"
         names = {val.item(index) for index in range(len(val))}
         chosen = [index for index in range(len(folder)) if folder.item(index) in names]
-    labels = [classes.index(folder.classes[folder.samples[index][1]]) for index in chosen]
-    return SampleSource([folder.item(index) for index in chosen], np.array(labels, np.int64), classes), words
+    return SampleSource([folder.item(index) for index in chosen], folder.labels[chosen], classes), words
+
+
+def _labelled(folder: str | None) -> str | None:
+    """Return a folder that holds folders, as one does whose images are labelled; None otherwise."""
+    return folder if folder and any(is_folder(entry) for entry in scan_folder(folder)) else None

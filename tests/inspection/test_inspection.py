@@ -301,7 +301,7 @@ def test_folders_that_no_training_takes_are_refused(tmp_path, folder):
     folder({}, "photos/train")
     (folder({}, "photos/val") / "cat").mkdir()
     (tmp_path / "photos/val/cat/a.jpg").write_bytes(JPEG)
-    with pytest.raises(SourceError, match="same classes"):
+    with pytest.raises(SourceError, match="no other classes than"):
         inspect(tmp_path / "photos", 2)
 
 

@@ -50,11 +50,9 @@ def test_nested_folders_and_order(tmp_path):
 def test_extensions_in_any_case_and_other_files_left_out(tmp_path):
     images = [f"a/{i}{ending}" for i, ending in enumerate(IMG_EXTENSIONS)]
     images += [f"a/{i}{ending.upper()}" for i, ending in enumerate(IMG_EXTENSIONS)]
-    touch(
-        tmp_path, *images, "a/.jpg", "a/1.JpEg", "a/1.gif", "a/1.jpg.txt", "a/jpg", "a/notes", "loose.jpg", "labels.csv"
-    )
+    touch(tmp_path, *images, "a/1.JpEg", "a/1.gif", "a/1.jpg.txt", "a/jpg", "a/notes", "loose.jpg", "labels.csv")
     source = assert_same_as_torchvision(tmp_path)
-    assert len(source) == len(images) + 2
+    assert len(source) == len(images) + 1
 
 
 def test_a_folder_named_like_an_image_is_a_folder(tmp_path):
@@ -211,7 +209,7 @@ def test_unreadable_folder_is_named(tmp_path, monkeypatch):
 
 
 segment = st.text(st.sampled_from("aAb. -\n\u00e9\udcff"), min_size=1, max_size=3).filter(
-    lambda name: name not in (".", "..")
+    lambda name: not name.startswith(".")
 )
 image_path = st.lists(segment, min_size=1, max_size=3).map(lambda parts: "/".join(parts) + "/x.jpg")
 
@@ -228,3 +226,86 @@ def test_a_pipe_is_no_image(make_image_folder):
     os.mkfifo(folder / "bee" / "pipe.jpg")
     (folder / "bee" / "link.jpg").symlink_to("pipe.jpg")
     assert len(FolderSource(folder)) == before
+
+
+CLUTTER = [
+    *(".ipynb_checkpoints/1-checkpoint.jpg", "__MACOSX/a/._1.jpg", ".git/x.png", "@eaDir/1.jpg", ".thumbnails/1.png"),
+    *("$RECYCLE.BIN/1.jpg", "#recycle/1.jpg", "lost+found/1.jpg", "System Volume Information/1.jpg"),
+    *("a/.ipynb_checkpoints/1-checkpoint.jpg", "a/@eaDir/1.jpg", "a/sub/__MACOSX/1.jpg", "a/._1.jpg", "b/.DS_Store"),
+    *("a/Thumbs.db", "a/.trashed-1700000000-IMG_1.jpg", "b/desktop.ini"),
+]
+
+
+def test_hidden_and_system_files_are_left_out_with_one_line(tmp_path, caplog):
+    root = touch(tmp_path, "a/1.jpg", "a/sub/1.jpg", "b/1.jpg", *CLUTTER)
+    source = FolderSource(root)
+    assert source.classes == ("a", "b")
+    assert [source.key(index) for index in range(len(source))] == ["a/1.jpg", "a/sub/1.jpg", "b/1.jpg"]
+    (record,) = caplog.records
+    assert record.message.startswith(f"folder {str(root)!r}: left out 12 hidden or system folders ('#recycle', ")
+    assert "and 5 hidden or system files ('a/._1.jpg', 'a/.trashed-1700000000-IMG_1.jpg'" in record.message
+    FolderSource(root)
+    assert len(caplog.records) == 1, "it is said once"
+
+
+def test_a_folder_of_clutter_alone_says_so(tmp_path):
+    with pytest.raises(SourceNotFoundError, match=r"got no folder.* left out 1 hidden or system folder \('.x'\)"):
+        FolderSource(touch(tmp_path, ".x/1.jpg"))
+
+
+def test_a_hidden_root_is_read(tmp_path):
+    assert len(FolderSource(touch(tmp_path / ".cache", "a/1.jpg"))) == 1
+
+
+RUNS = {
+    "config.toml": 'recipe = "x"\nbatch_size = 4\nsplit_seed = 0\ncheckpoint_every = "1h"\n',
+    "summary.json": '{"best": {}, "evaluation": {}, "config": {}}',
+    ".dalipipe-lock.json": "{}",
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_output_of_a_run_is_no_data(tmp_path, name, caplog):
+    """Whether it lies in a folder of its own or in that of a class."""
+    root = touch(tmp_path, "a/1.jpg", "b/1.jpg", "runs/x/mistakes.png", "a/run/fold-1/curves.png")
+    for place in ("runs/x", "a/run"):
+        (root / place / name).write_text(RUNS[name])
+    source = FolderSource(root)
+    assert source.classes == ("a", "b")
+    assert len(source) == 2
+    assert "left out 2 runs of dalipipe train ('a/run', 'runs/x')" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["config.toml", "summary.json"])
+def test_files_of_others_with_those_names_make_no_run(tmp_path, name):
+    root = touch(tmp_path, "a/1.jpg", "b/1.jpg")
+    for text in ("", "[", '{"best": 1}', 'recipe = "x"', "\xff"):
+        (root / "b" / name).write_bytes(text.encode("latin-1"))
+        assert FolderSource(root).classes == ("a", "b")
+
+
+def test_classes_can_be_given(tmp_path):
+    root = touch(tmp_path, "b/1.jpg", "c/note.txt")
+    source = FolderSource(root, classes=("a", "b", "c"))
+    assert (source.classes, source.samples) == (("a", "b", "c"), [(str(root / "b/1.jpg"), 1)])
+    with pytest.raises(SourceError, match=r"no other classes than 'a', 'b', got 'c' in addition"):
+        FolderSource(root, classes=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("p.zip", "unzip"), ("p.tar", "tar -xf"), ("my p.TAR.GZ", "tar -xf"), ("p.tgz", "tar -xf"), ("p.7z", "7z x")],
+)
+def test_an_archive_is_to_be_unpacked(tmp_path, name, command):
+    touch(tmp_path, name)
+    for place in (tmp_path / name, tmp_path):
+        with pytest.raises(SourceError, match=rf"archive.*Unpack it \(`{command} .*`\), and give the folder"):
+            FolderSource(place)
+    touch(tmp_path, "data/a/1.jpg", f"data/b/{name}")
+    with pytest.raises(SourceError, match=rf"got none in 'b'. Unpack it \(`{command} "):
+        FolderSource(tmp_path / "data")
+
+
+def test_parts_that_pass_for_classes_are_told_of(tmp_path, caplog):
+    FolderSource(touch(tmp_path, "Train/a/1.jpg", "val/a/1.jpg"))
+    assert "'Train', 'val' are taken for classes" in caplog.text

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dalipipe.errors import ConfigError, SourceError, SourceNotFoundError
-from dalipipe.sources import FolderSource, split_sources
+from dalipipe.sources import FolderSource, fold_sources, split_sources
 
 
 def tree(root, counts):
@@ -101,24 +101,67 @@ def test_photos(photos):
 def test_a_class_of_val_that_train_lacks_is_named(tmp_path):
     tree(tmp_path / "train", {"ant": 2, "bee": 2})
     tree(tmp_path / "val", {"ant": 2, "bee": 2, "wasp": 2})
-    with pytest.raises(SourceError, match=r"val': must have the same classes as .*train', got 'wasp' in addition"):
+    with pytest.raises(SourceError, match=r"val': must have no other classes than 'ant', 'bee', got 'wasp' in addit"):
         split_sources(tmp_path)
 
 
-def test_a_class_of_train_that_val_lacks_is_named(tmp_path):
-    tree(tmp_path / "train", {"ant": 2, "bee": 2})
-    tree(tmp_path / "val", {"ant": 2})
-    with pytest.raises(SourceError, match=r"train': must have the same classes as .*val', got 'bee' in addition"):
+@pytest.mark.parametrize("counts", [{"bee": 2, "wasp": 1}, {"ant": 0, "bee": 2, "wasp": 1}])
+def test_val_may_lack_a_class_of_train_and_has_its_labels(tmp_path, counts, caplog):
+    tree(tmp_path / "train", {"ant": 2, "bee": 2, "wasp": 2})
+    tree(tmp_path / "val", counts)
+    train, val = split_sources(tmp_path)
+    assert tuple(train.classes) == tuple(val.classes) == ("ant", "bee", "wasp")
+    assert val.labels.tolist() == [1, 1, 2]
+    assert "val': has no image of 'ant', which training has" in caplog.text
+
+
+@pytest.mark.parametrize("train_name", ["train", "Train", "TRAIN", "training"])
+@pytest.mark.parametrize("val_name", ["val", "VAL", "valid", "Validation", "dev"])
+def test_parts_are_known_by_their_usual_names(tmp_path, train_name, val_name, caplog):
+    tree(tmp_path / train_name, {"ant": 2, "bee": 2})
+    tree(tmp_path / val_name, {"ant": 1, "bee": 1})
+    tree(tmp_path / "Test", {"ant": 3, "bee": 3})
+    train, val = split_sources(tmp_path)
+    assert [train.root.name, val.root.name] == [train_name, val_name]
+    assert f"{train_name!r}, {val_name!r} are taken, and 'Test' left alone" in caplog.text
+
+
+def test_a_hidden_folder_is_no_part(tmp_path):
+    for name in ("train", "val", ".ipynb_checkpoints", "__MACOSX"):
+        tree(tmp_path / name, {"ant": 2, "bee": 2})
+    assert [source.root.name for source in split_sources(tmp_path)] == ["train", "val"]
+
+
+@pytest.mark.parametrize("test", [{"ant": 2, "bee": 2}, {"": 4}, None])
+def test_test_is_never_validated_on(tmp_path, test, caplog):
+    """Whether its images are labelled, or lie directly in it as those of a contest do."""
+    tree(tmp_path / "train", {"ant": 10, "bee": 10})
+    if test:
+        tree(tmp_path / "test", {name: count for name, count in test.items() if name})
+        tree(tmp_path, {"test": test[""]} if "" in test else {})
+    train, val = split_sources(tmp_path)
+    assert tuple(train.classes) == ("ant", "bee")
+    names = [source.name(index) for source in (train, val) for index in range(len(source))]
+    assert (len(train), len(val), len(set(names))) == (16, 4, 20)
+    assert all(name.startswith(str(tmp_path / "train")) for name in names)
+    assert "a part of 'train' is taken to validate on" in caplog.text
+    assert ("'test' left alone" in caplog.text) == bool(test)
+    assert sum(len(val) for _, val in fold_sources(tmp_path, 5)) == 20
+
+
+@pytest.mark.parametrize("names", [("train", "val", "Valid"), ("train", "TRAIN", "val"), ("train", "test", "Testing")])
+def test_two_folders_of_one_part_are_refused(tmp_path, names):
+    for name in names:
+        tree(tmp_path / name, {"ant": 2, "bee": 2})
+    with pytest.raises(SourceError, match=r"must hold one folder as '(val|train|test)', got '.*'. Rename or remove"):
         split_sources(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "parts", [["train"], ["val"], ["train", "test"], ["training", "Validation"], ["valid", "train"]]
-)
-def test_other_parts_do_not_pass_for_classes(tmp_path, parts):
+@pytest.mark.parametrize("parts", [["val"], ["test", "valid"], ["Testing"]])
+def test_parts_without_one_to_train_on_do_not_pass_for_classes(tmp_path, parts):
     for part in parts:
         tree(tmp_path / part, {"ant": 2, "bee": 2})
-    with pytest.raises(SourceError, match=f"'train' and 'val' .* got .*'{parts[0]}'"):
+    with pytest.raises(SourceError, match=f"'train' and 'val' .* got .*{parts[0]!r}"):
         split_sources(tmp_path)
 
 

@@ -42,6 +42,24 @@ def test_of_a_divided_folder_the_validation_images_are_measured(make_image_folde
     assert (len(source), folder) == (2, str(root / "val"))
 
 
+def test_of_a_folder_kept_for_the_end_the_test_images_are_measured(make_image_folder):
+    root = make_image_folder("photos/train", classes=("ant", "bee"), per_class=3).parent
+    make_image_folder("photos/Test", classes=("bee",), per_class=1)
+    config = {"data": str(root), "val_fraction": 0.4, "split_seed": 3, "folds": None}
+    source, folder = labelled_source(root, ("ant", "bee"), config)
+    assert (source.labels.tolist(), folder) == ([1], str(root / "Test"))
+    (root / "Test/bee/bee_0.jpg").rename(root / "Test/1.jpg")  # unlabelled
+    (root / "Test/bee").rmdir()
+    source, words = labelled_source(root, ("ant", "bee"), config)
+    assert (source.labels.tolist(), "those that validated it" in words) == ([0, 1], True)
+
+
+def test_a_class_without_images_is_no_obstacle(make_image_folder):
+    root = make_image_folder(classes=("bee",))
+    (root / "ant").mkdir()
+    assert labelled_source(root, ("ant", "bee"))[0].labels.tolist() == [1, 1, 1, 1]
+
+
 def test_a_class_that_was_never_learnt_is_refused(make_image_folder):
     with pytest.raises(SourceError, match="got 'wasp'"):
         labelled_source(make_image_folder(classes=("ant", "wasp")), ("ant", "bee"))
