@@ -20,7 +20,9 @@ Each one is a `DalipipeError` and also the built-in that fits, so that both ``ex
 A message reads ``<where>: <rule>, got <value>. <What to do.>``.
 """
 
+import difflib
 import signal
+from collections.abc import Iterable, Sequence
 
 _SHOWN = 200  # characters of a value in a message
 
@@ -32,6 +34,26 @@ def shown(value: object) -> str:
     except (ValueError, RecursionError):  # thousands of digits, or of brackets
         return f"{type(value).__name__} too long to show"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return "Did you mean 'x'? " for the known name that is nearest to a mistaken one; "" where none is near.
+
+    Args:
+        name: What was written.
+        known: What there is.
+        cutoff: How alike they must be, 0 to 1.
+
+    Source: difflib.get_close_matches.
+    """
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"Did you mean {close[0]!r}? " if close else ""
+
+
+def listed(texts: Sequence[str], limit: int = 5, separator: str = ", ") -> str:
+    """Return the first `limit` texts, and how many more there are."""
+    some = separator.join(texts[:limit])
+    return f"{some} and {len(texts) - limit:,} more" if len(texts) > limit else some
 
 
 class DalipipeError(Exception):

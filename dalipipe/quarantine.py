@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalipipe import plan
-from dalipipe.errors import ConfigError, DecodeError, StateError, shown
+from dalipipe.errors import ConfigError, DecodeError, StateError, listed, shown
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source
 from dalipipe.sources.base import name_of
@@ -287,5 +287,4 @@ def checked_state(state: object, length: int) -> list[tuple[int, str, int]]:
 
 
 def _listed(files: list[BadFile], limit: int = _SHOWN) -> str:
-    some = ", ".join(f"{file.path!r} ({file.reason})" for file in files[:limit])
-    return f"{some} and {len(files) - limit} more" if len(files) > limit else some
+    return listed([f"{file.path!r} ({file.reason})" for file in files], limit)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import json
@@ -13,7 +12,7 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StrictBool, ValidationError, model_validator
 
-from dalipipe.errors import RecipeError, shown
+from dalipipe.errors import RecipeError, nearest, shown
 from dalipipe.ops import OPS, CenterCrop, Container, ImageSpec, Normalize, Op, Resize, ToDtype
 from dalipipe.ops.base import Kind, Stage
 from dalipipe.ops.refused import REFUSED
@@ -101,10 +100,8 @@ class Recipe(BaseModel):
         path = Path(recipe)
         if path.suffix == ".toml" or _is_file(path):
             return cls._read(path)
-        close = difflib.get_close_matches(str(recipe), known, n=1)
-        hint = f"Did you mean {close[0]!r}? " if close else ""
         raise RecipeError(
-            f"recipe: there is no recipe named {str(recipe)!r}. {hint}"
+            f"recipe: there is no recipe named {str(recipe)!r}. {nearest(str(recipe), known)}"
             f"Known: {', '.join(known)}; a file must end in .toml."
         )
 
@@ -319,8 +316,7 @@ def build_op(entry: Any, where: str) -> Op:
     if name in REFUSED:
         raise RecipeError(f"{where}: {name} {'. '.join(REFUSED[name])}.")
     if model is None:
-        close = difflib.get_close_matches(name, [*OPS, *TEXT_OPS], n=1)
-        hint = f"Did you mean {close[0]}? " if close else ""
+        hint = nearest(name, [*OPS, *TEXT_OPS])
         known = f"{', '.join(sorted(OPS))}; for text {', '.join(sorted(TEXT_OPS))}"
         raise RecipeError(f"{where}: unknown op {shown(name)}. {hint}There are: {known}.")
     inner = entry.get("ops")
@@ -350,10 +346,8 @@ def _first_problem(where: str, error: ValidationError, fields: Any) -> str:
         str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tuple[", "constrained"))
     )
     if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(at, fields, n=1)
         names = ", ".join(name for name in fields if name != "op")
-        hint = f"Did you mean {close[0]!r}?" if close else f"There are: {names}."
-        return f"{where}: unknown argument {shown(at)}. {hint}"
+        return f"{where}: unknown argument {shown(at)}. {nearest(at, fields)}There are: {names}."
     message = problem["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if problem["type"] == "missing":

@@ -67,7 +67,8 @@ def test_version_is_the_packages():
 
 
 def test_every_exception_is_in_the_documented_tree_and_is_a_builtin_too():
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and kind is not DalipipeError]
+    own = [each for each in vars(errors).values() if getattr(each, "__module__", "") == errors.__name__]
+    kinds = [kind for kind in own if isinstance(kind, type) and kind is not DalipipeError]
     assert SourceNotFoundError in kinds
     for kind in kinds:
         assert issubclass(kind, DalipipeError)
@@ -119,3 +120,10 @@ def test_the_gpu_is_usable():
     import torch
 
     assert torch.ones(2, device="cuda").sum().item() == 2
+
+
+def test_a_name_is_suggested_where_one_is_near_and_lists_say_how_much_they_leave_out():
+    assert errors.nearest("CentreCrop", ["Resize", "CenterCrop"]) == "Did you mean 'CenterCrop'? "
+    assert errors.nearest("zebra", ["Resize", "CenterCrop"]) == ""
+    assert errors.listed(["a", "b"], 2) == "a, b"
+    assert errors.listed(["a", "b", "c"], 2, " = ") == "a = b and 1 more"

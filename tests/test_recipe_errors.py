@@ -30,10 +30,10 @@ UNREADABLE = [
     ("ops = []", "recipe: a recipe needs at least one [[ops]] table, got none. Add one."),
     ("ops = [3]", 'recipe: op 1: must be a table with a text `op`, got 3. Write for example op = "CenterCrop".'),
     ("ops = [{size = 3}]", "recipe: op 1: must be a table with a text `op`, got {'size': 3}."),
-    (toml_of(op_toml("CentreCrop", size=3)), "recipe: op 1: unknown op 'CentreCrop'. Did you mean CenterCrop?"),
+    (toml_of(op_toml("CentreCrop", size=3)), "recipe: op 1: unknown op 'CentreCrop'. Did you mean 'CenterCrop'?"),
     (
         toml_of(op_toml("Posterize", bits=3)),
-        "recipe: op 1: unknown op 'Posterize'. Did you mean RandomPosterize? There are: AutoAugm",
+        "recipe: op 1: unknown op 'Posterize'. Did you mean 'RandomPosterize'? There are: AutoAugm",
     ),
     (
         toml_of(op_toml("CenterCrop", size=3), op_toml("RandomHorizontalFlip", prob=1)),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from functools import cache
 
 from dalipipe import ops
 from dalipipe.backends.base import CacheMode, Dtype, Executor, Finish, Job, MemoryFormat, Output, Result
-from dalipipe.errors import BackendError, ConfigError
+from dalipipe.errors import BackendError, ConfigError, nearest
 from dalipipe.recipe import Recipe
 from dalipipe.sources import Source
 
@@ -67,9 +66,8 @@ def resolve_backend(name: str) -> str:
         _say_once(f"backend auto: {chosen} ({BACKENDS[chosen]})")
         return chosen
     if name not in BACKENDS:
-        close = difflib.get_close_matches(name, BACKENDS, n=1)
-        hint = f"Did you mean {close[0]!r}? " if close else ""
-        raise ConfigError(f"backend: unknown name {name!r}. {hint}There are: auto, {', '.join(BACKENDS)}.")
+        known = ", ".join(("auto", *BACKENDS))
+        raise ConfigError(f"backend: unknown name {name!r}. {nearest(name, BACKENDS)}There are: {known}.")
     if name == "dali-gpu" and not cuda_works():
         raise BackendError(
             'dali-gpu: needs a CUDA device, and none works here. Use "dali-cpu", "dali-cpu-stock" or "auto".'

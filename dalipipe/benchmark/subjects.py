@@ -5,11 +5,10 @@ What each needs is imported when it is made, so that none carries the libraries 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from dalipipe.benchmark.work import Subject, Work
-from dalipipe.errors import ConfigError
+from dalipipe.errors import ConfigError, nearest
 
 BASELINE = "torchvision-pil"
 TENSOR = "torchvision-tensor"
@@ -55,9 +54,7 @@ def check_subjects(names: Sequence[str]) -> tuple[str, ...]:
     checked: list[str] = []
     for name in names:
         if name not in known and name != "auto":
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {close[0]!r}? " if close else ""
-            raise ConfigError(f"--backends: unknown name {name!r}. {hint}{there_are}")
+            raise ConfigError(f"--backends: unknown name {name!r}. {nearest(name, known)}{there_are}")
         checked.append(resolve_backend(name) if name in BACKENDS or name == "auto" else name)
         if checked.count(checked[-1]) > 1:
             raise ConfigError(f"--backends: must name each once, got {checked[-1]!r} twice. Remove one.")

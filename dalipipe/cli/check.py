@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dalipipe.cli.console import Bar, printable, results
-from dalipipe.errors import ConfigError
+from dalipipe.errors import ConfigError, listed
 
 if TYPE_CHECKING:
     from dalipipe.inspection import Duplicates, File, Fixes, Report, Tally
@@ -227,8 +227,7 @@ def _show_duplicates(report: Report, console: Console) -> None:
 
 def _same(report: Report, group: Duplicates) -> tuple[str, str]:
     first, *others = (printable(report.files[position].name) for position in group.positions)
-    more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
-    return first, f"= {' = '.join(others[:3])}{more}"
+    return first, f"= {listed(others, 3, ' = ')}"
 
 
 def _show_kind(title: str, entries: list[tuple[str, str]], console: Console) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dalipipe.errors import SourceError
+from dalipipe.errors import SourceError, listed
 
 Item: TypeAlias = str | bytes | NDArray[np.uint8]
 """A path (as `os.fsdecode` gives it), the bytes of an encoded image, or decoded RGB pixels, HWC uint8."""
@@ -139,8 +139,7 @@ def fingerprint(source: Source) -> str:
 
 def list_names(names: Sequence[str], limit: int = 5) -> str:
     """Return the first `limit` names, quoted so that each stays on the line, and how many more there are."""
-    shown = ", ".join(repr(name) for name in names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+    return listed([repr(name) for name in names], limit)
 
 
 def key_of(source: Source, index: int) -> str:

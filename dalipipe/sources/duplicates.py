@@ -9,11 +9,10 @@ from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from dalipipe.errors import SourceError
+from dalipipe.errors import SourceError, listed
 from dalipipe.sources.base import Item, Source, name_of
 
 _END = 4096  # bytes: two photos of the same size nearly always differ in their ends, where their headers often don't
-_SHOWN = 5
 
 Group: TypeAlias = tuple[list[int], list[int]]
 Mark: TypeAlias = tuple[int, bytes]
@@ -43,10 +42,9 @@ def require_disjoint(train: Source, val: Source) -> None:
     shared = find_shared(train, val)
     if not shared:
         return
-    shown = "; ".join(f"{name_of(train, one)!r} is {name_of(val, other)!r}" for one, other in shared[:_SHOWN])
-    more = f"; and {len(shared) - _SHOWN} more" if len(shared) > _SHOWN else ""
+    pairs = listed([f"{name_of(train, one)!r} is {name_of(val, other)!r}" for one, other in shared], separator="; ")
     raise SourceError(
-        f"training and validation: must not share an image, got {len(shared)} in both, by content: {shown}{more}. "
+        f"training and validation: must not share an image, got {len(shared)} in both, by content: {pairs}. "
         "Remove one of each two files, or allow it with --no-check-split."
     )
 

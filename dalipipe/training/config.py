@@ -1,9 +1,8 @@
 """Every option of a training run as one frozen value, checked before torch is imported."""
 
-import difflib
 import math
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticUndefined
 
-from dalipipe.errors import ConfigError
+from dalipipe.errors import ConfigError, nearest
 from dalipipe.training.intervals import Interval
 from dalipipe.training.options import (
     MONITORS,
@@ -100,7 +99,7 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
     @classmethod
     def _check_monitor(cls, value: str) -> str:
         if value not in MONITORS:
-            raise ValueError(f"must be a known measure, got {value!r}. {nearest(value, tuple(MONITORS))}")
+            raise ValueError(f"must be a known measure, got {value!r}. {_there_are(value, MONITORS)}")
         return value
 
     @field_validator("checkpoint_every")
@@ -241,17 +240,13 @@ def _parse(text: str) -> Any:
 
 def _known(key: str, where: str) -> str:
     if key not in TrainConfig.model_fields:
-        raise ConfigError(
-            f"{where}: must be a known option, got {key!r}. {nearest(key, tuple(TrainConfig.model_fields))}"
-        )
+        raise ConfigError(f"{where}: must be a known option, got {key!r}. {_there_are(key, TrainConfig.model_fields)}")
     return key
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return the sentence that helps who wrote `name`: the nearest known name, and all there are."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{hint}There are: {', '.join(known)}."
+def _there_are(name: str, known: Iterable[str]) -> str:
+    """Return the sentences that help who wrote `name`: the nearest known name, and all there are."""
+    return f"{nearest(name, known, cutoff=0.5)}There are: {', '.join(known)}."
 
 
 _RULES: Final = {
@@ -280,7 +275,7 @@ def _first_problem(error: ValidationError) -> str:
         return str(context.get("error", problem["msg"]))
     name = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
-        return f"train: must be a known option, got {name!r}. {nearest(name, tuple(TrainConfig.model_fields))}"
+        return f"train: must be a known option, got {name!r}. {_there_are(name, TrainConfig.model_fields)}"
     option = "--" + name.replace("_", "-")
     if problem["type"] == "value_error":
         return f"{option}: {context['error']}"

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
-from dalipipe.errors import ConfigError
+from dalipipe.errors import ConfigError, nearest
 
 Shape = tuple[int, int, int]
 
@@ -57,7 +57,7 @@ def check_model_name(name: str) -> None:
     if plain[0] in known:
         return
     close = difflib.get_close_matches(name, known, n=4, cutoff=0.4)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
+    hint = nearest(name, known, cutoff=0.4)
     near = ", ".join(close[1:] or known[:6])
     raise ConfigError(
         f"--model: must be a known network, got {name!r}. {hint}There are {len(known)}, among them {near}."

@@ -109,7 +109,7 @@ def test_the_evaluation_twin_keeps_what_is_not_random():
         ('op = "OneOf"\nops = []', r"ops: "),
         ('op = "OneOf"\nops = [{op = "CenterCrop", size = 3}]', r"op 1 must be one of .*got 'CenterCrop'"),
         ('op = "OneOf"\nops = [{op = "RandomSwap", rate = 2}]', r"op 1 \(RandomSwap\): rate: "),
-        ('op = "RandomSwop"\nrate = 0.1', r"unknown op 'RandomSwop'. Did you mean RandomSwap\?"),
+        ('op = "RandomSwop"\nrate = 0.1', r"unknown op 'RandomSwop'. Did you mean 'RandomSwap'\?"),
         ('op = "RandomSwap"\nrates = 0.1', r"unknown argument 'rates'. Did you mean 'rate'\?"),
     ],
 )
