@@ -1,12 +1,13 @@
 import functools
 import os
+import signal
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 # Before anything imports torch: tests are small, and threads beyond the cores only get in each other's way.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
-os.environ.setdefault("MKL_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
+WORKERS = 2  # processes that share the whole suite; each takes about 1.5 GB
 
 # (height, width): odd, prime and unequal, so that a swapped axis or a wrong rounding shows.
 ODD_SIZES = ((17, 11), (31, 47), (101, 67), (59, 83), (13, 19))
@@ -31,6 +33,36 @@ def cuda_works() -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of a driver that it cannot use; False says the same
         return torch.cuda.is_available()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Share the whole suite between processes where pytest-xdist is there; `-n` says otherwise.
+
+    Not in pyproject's addopts: `-p no:xdist`, `--pdb`, `-s` and a single file or folder, which is sooner done by one
+    process, must go on working as they do without it.
+    """
+    option = config.option
+    if hasattr(config, "workerinput") or not config.pluginmanager.hasplugin("xdist"):
+        return
+    if option.numprocesses is not None or option.tx or option.dist != "no":
+        return
+    if option.usepdb or option.trace or option.capture == "no" or option.collectonly:
+        return
+    tests = Path(__file__).parent
+    if any(tests.is_relative_to(Path(argument).resolve()) for argument in config.args):
+        # A file's tests stay together, as do their fixtures, until a worker has none left and takes over some.
+        option.numprocesses, option.dist = WORKERS, "worksteal"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_as_on_a_terminal() -> Iterator[None]:
+    """Let SIGINT arrive: a shell's background job, and all that it starts, ignore it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
