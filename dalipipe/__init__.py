@@ -16,7 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dalipipe.contact import preview
-    from dalipipe.errors import DalipipeError
+    from dalipipe.errors import (
+        BackendError,
+        ConfigError,
+        DalipipeError,
+        DecodeError,
+        DivergedError,
+        PeerError,
+        RecipeError,
+        ResourceError,
+        SourceError,
+        SourceNotFoundError,
+        StateError,
+        StoppedError,
+        WeightsError,
+    )
     from dalipipe.loader import DataLoader, dali_iterator
     from dalipipe.mix import CutMix, MixUp
     from dalipipe.recipe import Recipe, list_recipes
@@ -26,8 +40,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    **dict.fromkeys(
+        (
+            "BackendError",
+            "ConfigError",
+            "DalipipeError",
+            "DecodeError",
+            "DivergedError",
+            "PeerError",
+            "RecipeError",
+            "ResourceError",
+            "SourceError",
+            "SourceNotFoundError",
+            "StateError",
+            "StoppedError",
+            "WeightsError",
+        ),
+        "errors",
+    ),
     "CutMix": "mix",
-    "DalipipeError": "errors",
     "DataLoader": "loader",
     "FolderSource": "sources",
     "MixUp": "mix",
@@ -41,13 +72,25 @@ _HOMES = {
 }
 
 __all__ = [
+    "BackendError",
+    "ConfigError",
     "CutMix",
     "DalipipeError",
     "DataLoader",
+    "DecodeError",
+    "DivergedError",
     "FolderSource",
     "MixUp",
+    "PeerError",
     "Recipe",
+    "RecipeError",
+    "ResourceError",
     "Source",
+    "SourceError",
+    "SourceNotFoundError",
+    "StateError",
+    "StoppedError",
+    "WeightsError",
     "dali_iterator",
     "list_recipes",
     "load_model",

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dalipipe.backends import Executor, Job, Result, compile_recipe
+from dalipipe.backends.blame import explained
 from dalipipe.quarantine import Quarantine
 from dalipipe.sampling import Batch
 
@@ -37,16 +38,18 @@ class Delivery:
 
         Raises:
             DecodeError: as the policy has it.
+            ResourceError, BackendError: what is no file's fault. Nothing is remembered of it.
         """
         executor = self._idle.pop() if self._idle else compile_recipe(self.job, self.backend)
         asked: deque[Batch] = deque()
         results = executor.run(self.quarantine.screen(batches, asked))
         try:
-            for result in results:
-                batch = asked.popleft()
-                whole = self._mend(batch, result) if result.failures else result
-                if len(whole.batch):
-                    yield whole
+            with explained(self.backend):
+                for result in results:
+                    batch = asked.popleft()
+                    whole = self._mend(batch, result) if result.failures else result
+                    if len(whole.batch):
+                        yield whole
             self.quarantine.tell()
         finally:
             results.close()  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ Each one is a `DalipipeError` and also the built-in that fits, so that both ``ex
     ├── RecipeError             ValueError          a recipe that cannot work
     ├── SourceError             ValueError          a data set that cannot be used as it is
     │   └── SourceNotFoundError FileNotFoundError   a folder, class or image that is not there
-    ├── BackendError            RuntimeError        a backend that is missing, or lacks an op
+    ├── BackendError            RuntimeError        a backend that is missing, lacks an op, or fails
     ├── DecodeError             RuntimeError        images that cannot be read or decoded
     ├── ConfigError             ValueError          an argument or a setting out of its range
     ├── WeightsError            ValueError          weights that do not fit the model, or cannot be had
@@ -15,7 +15,7 @@ Each one is a `DalipipeError` and also the built-in that fits, so that both ``ex
     ├── DivergedError           RuntimeError        a training whose loss is no longer finite
     ├── StoppedError            RuntimeError        a training that a signal has stopped
     ├── PeerError               RuntimeError        another process of a training that has ended
-    └── ResourceError           RuntimeError        memory that does not suffice
+    └── ResourceError           RuntimeError, OSError  memory, descriptors, a disk or a network that fails
 
 A message reads ``<where>: <rule>, got <value>. <What to do.>``.
 """
@@ -73,7 +73,7 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
 
 
 class BackendError(DalipipeError, RuntimeError):
-    """A backend that is not available here, or that lacks an op."""
+    """A backend that is not available here, lacks an op, or fails for a reason that lies in no file."""
 
 
 class DecodeError(DalipipeError, RuntimeError):
@@ -112,5 +112,9 @@ class PeerError(DalipipeError, RuntimeError):
     """Another process of the same training has ended, so that this one can't go on."""
 
 
-class ResourceError(DalipipeError, RuntimeError):
-    """Memory of the machine or its GPU that does not suffice."""
+class ResourceError(DalipipeError, RuntimeError, OSError):
+    """Memory of the machine or its GPU that does not suffice, descriptors that run out, a disk or network that fails.
+
+    It is the fault of no file: nothing is remembered, and what was asked for can be asked for again. `errno` is the
+    system's number, where it has one.
+    """

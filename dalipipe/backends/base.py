@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dalipipe.errors import SourceError
+from dalipipe.errors import ResourceError, SourceError
 from dalipipe.geometry import Program, program
 from dalipipe.limits import pixel_limit
 from dalipipe.recipe import Levels, Recipe
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source
-from dalipipe.sources.base import Item, name_of
+from dalipipe.sources.base import Item, encoded_bytes, name_of
 
 Dtype = Literal["float32", "float16", "uint8"]
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -183,18 +183,19 @@ def obvious_reason(item: Item) -> str | None:
 
     That is what the system says where a file can't be read, that it is empty, or that it claims more px than
     `pixel_limit` allows.
+
+    Raises:
+        ResourceError: the file can't be read, and that is not its fault.
     """
     if isinstance(item, np.ndarray):
         return None
     try:
-        # Not Path: a str may hold bytes that are not UTF-8.
-        with open(item, "rb") if isinstance(item, str) else io.BytesIO(item) as file:  # noqa: PTH123
-            if not file.read(1):
-                return "the file is empty"
-            file.seek(0)
-            return _oversize_reason(file)
+        data = encoded_bytes(item)
+    except ResourceError:
+        raise
     except (OSError, ValueError) as error:
         return str(getattr(error, "strerror", None) or error).lower()
+    return _oversize_reason(io.BytesIO(data)) if data else "the file is empty"
 
 
 def _oversize_reason(file: BinaryIO) -> str | None:

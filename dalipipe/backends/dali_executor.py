@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import re
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,14 +17,19 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from dalipipe import plan
 from dalipipe.backends.base import Job, Result, checked, obvious_reason
+from dalipipe.backends.blame import Fault, fault_of, reason_of, require_bytes
 from dalipipe.backends.dali import OUTPUTS, Feed
 from dalipipe.backends.dali_input import Device
+from dalipipe.errors import BackendError, ResourceError
 from dalipipe.records import Status
 from dalipipe.records import reason_of as status_reason
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source
 from dalipipe.sources.base import Item
+from dalipipe.sources.reading import PAUSES_S
 
+Mended = TypeVar("Mended")
+Mend = Callable[[Batch, Exception], Mended]
 Prepare = Callable[[Sequence[Item], str], tuple[tuple[Any, ...], Any]]
 
 
@@ -74,24 +79,6 @@ def inputs(job: Job, batch: Batch, kind: str, prepare: Prepare) -> tuple[tuple[A
     return (*fed, uniforms, job.source.labels[batch.indices]), keep
 
 
-def reason_of(item: Any, error: RuntimeError) -> str:
-    """Return in a few words why an item could not be processed.
-
-    Args:
-        item: The source's item: a path, encoded bytes or pixels.
-        error: What DALI raised when it was alone.
-    """
-    obvious = obvious_reason(item)
-    if obvious is not None:
-        return obvious
-    found = re.search(r"encountered:\s*(.*?)(?:\n\s*(?:Stacktrace|C\+\+ context|Current pipeline)|$)", str(error), re.S)
-    text = " ".join((found.group(1) if found else str(error)).split())
-    text = re.sub(r"^(Error in thread \d+: |\[\S+:\d+\] |Assert on .* failed:? ?)+", "", text)
-    text = re.sub(r"\W*File:.*$", "", text).strip(" .")  # the loader names the file itself
-    # Neither says what is wrong: OpenCV refuses what it can't decode without a word, libtiff's call is no reason.
-    return "it can't be decoded" if not text or re.search("Unsupported image type|TIFFRead", text) else text
-
-
 class DaliExecutor:
     """A DALI pipeline behind a DALIGenericIterator, with an account of the batches inside it.
 
@@ -115,6 +102,7 @@ class DaliExecutor:
         self._ahead: deque[Batch] = deque()
         # Pixels that a graph reads where they lie, for as long as a batch can be on its way.
         self._alive: deque[Any] = deque(maxlen=job.prefetch + 4)
+        self._name = "dali-gpu" if device == "gpu" else "dali-cpu"
         self._feed_error: BaseException | None = None
         self._iterator: DALIGenericIterator | None = None
         self._single: DaliExecutor | None = None
@@ -135,6 +123,13 @@ class DaliExecutor:
     def _restart(self, batches: Iterable[Batch]) -> DALIGenericIterator:
         """Return the iterator, at the beginning of `batches`."""
         self._batches, self._feed_error = iter(batches), None
+        try:
+            return self._begin()
+        except (RuntimeError, MemoryError) as error:  # no file has been opened yet
+            require_bytes(self._name, error)
+            raise
+
+    def _begin(self) -> DALIGenericIterator:
         if self._iterator is None:
             # A weak reference, so that the pipeline does not keep its executor alive.
             feed = weakref.WeakMethod(self._feed)
@@ -148,24 +143,32 @@ class DaliExecutor:
 
     def run(self, batches: Iterable[Batch]) -> Iterator[Result]:
         """Yield one result for each batch, in order. See `Executor`."""
+        return self._epoch(batches, self._repair)
+
+    def _epoch(self, batches: Iterable[Batch], mend: Mend[Mended]) -> Iterator[Result | Mended]:
         assert not self._running, "an executor runs one epoch at a time"
         self._running = True
         try:
-            yield from self._run(self._restart(batches))
+            yield from self._run(self._restart(batches), mend)
+        except (ResourceError, BackendError):
+            self._forget()  # whatever state that has left it in
+            raise
         finally:
             self._drain()
             self._running = False
 
-    def _run(self, iterator: DALIGenericIterator) -> Iterator[Result]:
+    def _run(self, iterator: DALIGenericIterator, mend: Mend[Mended]) -> Iterator[Result | Mended]:
+        result: Result | Mended
         while True:
             try:
                 outputs = next(iterator)[0]
             except StopIteration:
                 return
-            except RuntimeError as error:
+            except Exception as error:
                 if self._feed_error is not None and not isinstance(self._feed_error, StopIteration):
-                    raise
-                result = self._repair(self._ahead.popleft(), error)
+                    raise self._feed_error  # noqa: B904 (what DALI makes of it is no cause)
+                require_bytes(self._name, error)
+                result = mend(self._ahead.popleft(), error)
                 # DALIGenericIterator schedules the next run after a success only.
                 iterator._schedule_runs(release_outputs=False)
             else:
@@ -186,7 +189,7 @@ class DaliExecutor:
                 next(self._iterator)
             except StopIteration:
                 break
-            except RuntimeError:
+            except Exception:  # of batches that nobody asks for any more
                 self._iterator._schedule_runs(release_outputs=False)
             self._ahead.popleft()
         if self._feed_error is not None and not isinstance(self._feed_error, StopIteration):
@@ -203,25 +206,55 @@ class DaliExecutor:
         good = torch.tensor([code == 0 for code in codes], device=images.device)
         return Result(batch, images[good], labels[good], failures)
 
-    def _repair(self, batch: Batch, error: RuntimeError) -> Result:
+    def _repair(self, batch: Batch, _error: Exception) -> Result:
         """Return what can be had of a batch that DALI gave up, its samples run one by one."""
-        if len(batch) == 1:
-            item = self.job.source.item(int(batch.indices[0]))
-            labels = torch.empty(0, dtype=torch.int64, device=self.device)
-            return Result(batch, self.job.no_images(self.device), labels, {0: reason_of(item, error)})
-        if self._single is None:
-            job = replace(self.job, batch_size=1, num_threads=1, prefetch=1)
-            self._single = DaliExecutor(job, self._graph_device, self._graph)
         alone = [batch.select(np.arange(len(batch)) == position) for position in range(len(batch))]
-        results = list(self._single.run(alone))
+        results = [
+            self._look_again(sample, found) if isinstance(found, Exception) else found
+            for sample, found in zip(alone, self._singly(alone), strict=True)
+        ]
         failures = {position: result.failures[0] for position, result in enumerate(results) if result.failures}
         images, labels = (torch.cat([getattr(result, part) for result in results]) for part in ("images", "labels"))
         return Result(batch, images, labels, failures)
 
-    def close(self) -> None:
-        """Release DALI's threads and memory."""
+    def _singly(self, samples: list[Batch]) -> list[Result | Exception]:
+        """Return what becomes of samples, each in a batch of its own, or what was raised over it."""
+        if self._single is None:
+            job = replace(self.job, batch_size=1, num_threads=1, prefetch=1)
+            self._single = DaliExecutor(job, self._graph_device, self._graph)
+        return list(self._single._epoch(samples, lambda _sample, error: error))
+
+    def _look_again(self, sample: Batch, error: Exception) -> Result:
+        """Return what becomes of a sample that failed alone: it may have failed for what an earlier one left behind.
+
+        A file that could not be read, and now can, is given three tries.
+        """
+        item = self.job.source.item(int(sample.indices[0]))
+        for pause_s in (0.0, *PAUSES_S):
+            if obvious_reason(item) is not None:
+                break
+            time.sleep(pause_s)
+            if self._single is not None and self._graph_device == "gpu":
+                self._single.close()  # what an error leaves behind on a GPU stays with the pipeline
+                self._single = None
+            (found,) = self._singly([sample])
+            if not isinstance(found, Exception):
+                return found
+            error = found
+            if fault_of(str(error)) is not Fault.READING:
+                break
+        labels = torch.empty(0, dtype=torch.int64, device=self.device)
+        reason = reason_of(self._name, item, error)
+        return Result(sample, self.job.no_images(self.device), labels, {0: reason})
+
+    def _forget(self) -> None:
+        """Give up the pipeline; the next epoch has a new one."""
         if self._single is not None:
             self._single.close()
         self._single = self._iterator = None
         self._batches = iter(())
         self._ahead.clear()
+
+    def close(self) -> None:
+        """Release DALI's threads and memory."""
+        self._forget()

@@ -14,12 +14,14 @@ from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 
-from dalipipe.backends.base import UNREADABLE, CacheMode
+from dalipipe.backends.base import UNREADABLE, CacheMode, obvious_reason
+from dalipipe.backends.blame import explained, require_bytes, require_own_fault
 from dalipipe.backends.dali_input import decode, encode, load
-from dalipipe.errors import ConfigError
+from dalipipe.errors import ConfigError, ResourceError
 from dalipipe.orientation import upright
 from dalipipe.sources import Source
 from dalipipe.sources.base import Item, encoded_bytes, key_of, name_of
+from dalipipe.sources.reading import patiently
 
 _FILL_BATCH = 64
 _log = logging.getLogger("dalipipe")
@@ -30,10 +32,15 @@ def _size_bytes(item: Item) -> int:
     if isinstance(item, np.ndarray):
         return 0  # in memory already
     try:
-        with Image.open(item if isinstance(item, str) else io.BytesIO(item)) as image:
-            return 3 * image.width * image.height
-    except UNREADABLE:
+        return patiently(f"reading {item!r}" if isinstance(item, str) else "an image", lambda: _pixel_bytes(item))
+    except UNREADABLE as error:
+        require_own_fault("cache", error)
         return 0
+
+
+def _pixel_bytes(item: str | bytes) -> int:
+    with Image.open(item if isinstance(item, str) else io.BytesIO(item)) as image:
+        return 3 * image.width * image.height
 
 
 def _decoder(kind: str, num_threads: int) -> Pipeline:
@@ -47,13 +54,21 @@ def _decoder(kind: str, num_threads: int) -> Pipeline:
     return pipeline
 
 
-def _decode(pipeline: Pipeline, items: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8] | None]:
-    """Return the pixels of some items, None for what can't be decoded."""
-    pipeline.feed_input("item", items)
+def _decode(pipeline: Pipeline, items: list[Item]) -> list[NDArray[np.uint8] | None]:
+    """Return the pixels of some items, None for what can't be decoded.
+
+    Raises:
+        ResourceError, BackendError: that is not the fault of an item.
+    """
+    pipeline.feed_input("item", [encode(item) for item in items])
     try:
         (decoded,) = pipeline.run()
-    except RuntimeError:
-        return [None] if len(items) == 1 else [_decode(pipeline, [item])[0] for item in items]
+    except RuntimeError as error:
+        require_bytes("cache", error)
+        if len(items) > 1:
+            return [_decode(pipeline, [item])[0] for item in items]
+        obvious_reason(items[0])  # raises where it can't be read, and that is not its fault
+        return [None]
     return [np.array(decoded.at(position)) for position in range(len(items))]
 
 
@@ -115,14 +130,17 @@ class RamCache:
         """Decode what is to be kept, unless that was done before."""
         if self._filled:
             return
+        if self._chosen:
+            with explained("cache"):
+                self._fill()
         self._filled = True
-        if not self._chosen:
-            return
+
+    def _fill(self) -> None:
         kind = "path" if isinstance(self.source.item(self._chosen[0]), str) else "bytes"
         pipeline = _decoder(kind, self._threads)
         for begin in range(0, len(self._chosen), _FILL_BATCH):
             indices = self._chosen[begin : begin + _FILL_BATCH]
-            decoded = _decode(pipeline, [encode(self.source.item(index)) for index in indices])
+            decoded = _decode(pipeline, [self.source.item(index) for index in indices])
             for index, pixels in zip(indices, decoded, strict=True):
                 self._pixels[index] = self._turned(index, pixels) if self._upright else pixels
 
@@ -132,6 +150,8 @@ class RamCache:
             return pixels
         try:
             return upright(pixels, encoded_bytes(item))
+        except ResourceError:
+            raise
         except OSError:  # it vanished since it was decoded; whoever asks for it is told
             return None
 

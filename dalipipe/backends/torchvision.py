@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional
 
 from dalipipe import plan
 from dalipipe.backends.base import UNREADABLE, Job, Result, checked, obvious_reason
+from dalipipe.backends.blame import require_own_fault
 from dalipipe.orientation import upright
 from dalipipe.recipe import Levels, Recipe
 from dalipipe.records import ARGS, BILINEAR, DO, OUT_H, OUT_W, Do, Status, reason_of
@@ -33,17 +34,16 @@ def decode(item: Item, recipe: Recipe | None = None) -> torch.Tensor:
 
     Raises:
         OSError: the file can't be opened, or is not an image that Pillow can read.
+        ResourceError: it can't be opened, and that is not its fault.
         Exception: the image is broken; see `UNREADABLE`.
     """
     if isinstance(item, np.ndarray):
         return torch.from_numpy(np.ascontiguousarray(item.transpose(2, 0, 1)))
-    turns = recipe is not None and recipe.apply_exif_orientation
-    if turns:
-        item = encoded_bytes(item)  # which are looked at twice
-    with Image.open(item if isinstance(item, str) else io.BytesIO(item)) as opened:
+    data = encoded_bytes(item)
+    with Image.open(io.BytesIO(data)) as opened:
         pixels = np.array(opened.convert("RGB"))
-    if turns:
-        pixels = upright(pixels, encoded_bytes(item))
+    if recipe is not None and recipe.apply_exif_orientation:
+        pixels = upright(pixels, data)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -182,7 +182,10 @@ class TorchvisionExecutor:
         try:
             image = decode(item, self.job.recipe)
         except UNREADABLE as error:
-            return obvious_reason(item) or _reason_of(error)
+            reason = obvious_reason(item)  # a header that claims too much may well have taken all memory
+            if reason is None:
+                require_own_fault("torchvision", error)
+            return reason or _reason_of(error)
         records, status = self.job.program.resolve(uniforms, image.shape[-2], image.shape[-1])
         if status is not Status.OK:
             return reason_of(status)

@@ -9,7 +9,7 @@ from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
-from dalipipe.backends.dali_executor import reason_of
+from dalipipe.backends.blame import reason_of, require_bytes
 from dalipipe.backends.dali_input import decode, encode, load
 
 
@@ -45,8 +45,9 @@ class Decoder:
         try:
             self._decoder.run()
         except RuntimeError as error:
+            require_bytes("check", error)
             if len(contents) == 1:
-                return {0: reason_of(contents[0], error)}
+                return {0: reason_of("check", contents[0], error)}
         else:
             return {}
         half = len(contents) // 2
@@ -59,7 +60,8 @@ class Decoder:
         self._header.feed_input("encoded", [encode(content)])
         try:
             (shape,) = self._header.run()
-        except RuntimeError:
+        except RuntimeError as error:
+            require_bytes("check", error)
             return 0
         height, width = shape.at(0)[:2]
         return int(height) * int(width)

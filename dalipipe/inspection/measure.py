@@ -9,7 +9,6 @@ Python's part for a photo takes about a thirtieth of the time that decoding it d
 from __future__ import annotations
 
 import os
-import stat
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -21,12 +20,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from dalipipe.errors import ResourceError
 from dalipipe.inspection.content import ENDINGS, Content, ends_early, explain, sniff
 from dalipipe.inspection.decoding import Decoder
 from dalipipe.inspection.listing import list_data
 from dalipipe.inspection.report import Across, Duplicates, File, Finding, Report
 from dalipipe.limits import pixel_limit
 from dalipipe.sources.duplicates import Mark, find_equal, mark_of
+from dalipipe.sources.reading import read_file
 
 BATCH = 64
 _CHUNK = 16  # files that a thread reads at a time
@@ -118,10 +119,9 @@ def _reads(pool: ThreadPoolExecutor, paths: Sequence[str]) -> Generator[_Read, N
 
 def _read(index: int, path: str) -> _Read:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 (a pipe would be waited for without end)
-            return _Read(index, problem=Finding("unreadable", "not an ordinary file"))
-        with open(path, "rb") as file:  # noqa: PTH123 (a str may hold bytes that are not UTF-8)
-            data = file.read()
+        data = read_file(path)
+    except ResourceError:
+        raise
     except OSError as error:
         return _Read(index, problem=Finding("unreadable", _why(path, error)))
     if not data:

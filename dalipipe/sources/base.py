@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalipipe.errors import SourceError, listed
+from dalipipe.sources.reading import read_file
 
 Item: TypeAlias = str | bytes | NDArray[np.uint8]
 """A path (as `os.fsdecode` gives it), the bytes of an encoded image, or decoded RGB pixels, HWC uint8."""
@@ -84,11 +85,9 @@ def encoded_bytes(item: str | bytes) -> bytes:
 
     Raises:
         OSError: the file can't be read.
+        ResourceError: it can't, and that is not its fault.
     """
-    if isinstance(item, bytes):
-        return item
-    with open(item, "rb") as file:  # noqa: PTH123 (a str may hold bytes that are not UTF-8)
-        return file.read()
+    return item if isinstance(item, bytes) else read_file(item)
 
 
 def describe(source: Source) -> str:

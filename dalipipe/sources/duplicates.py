@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from dalipipe.errors import SourceError, listed
-from dalipipe.sources.base import Item, Source, name_of
+from dalipipe.errors import ResourceError, SourceError, listed
+from dalipipe.sources.base import Item, Source, encoded_bytes, name_of
+from dalipipe.sources.reading import patiently
 
 _END = 4096  # bytes: two photos of the same size nearly always differ in their ends, where their headers often don't
 
@@ -69,10 +69,14 @@ def find_equal(items: Mapping[int, Item], marks: Mapping[int, Mark]) -> list[lis
     found: list[list[int]] = []
     for group in alike.values():
         if len(group) > 1:
-            same: dict[bytes, list[int]] = {}
+            same: dict[Hashable, list[int]] = {}
             for index in group:
-                with contextlib.suppress(OSError):
-                    same.setdefault(_whole(items[index]), []).append(index)
+                try:
+                    same.setdefault(_asked(items[index], _whole), []).append(index)
+                except ResourceError:
+                    raise
+                except OSError:
+                    continue
             found += [indices for indices in same.values() if len(indices) > 1]
     return found
 
@@ -83,12 +87,24 @@ def _divide(group: Group, sources: tuple[Source, Source], key: Callable[[Item], 
     for side in (1, 0):  # validation first: it is smaller, and only its keys matter
         for index in group[side]:
             try:
-                found = key(sources[side].item(index))
+                found = _asked(sources[side].item(index), key)
+            except ResourceError:
+                raise
             except OSError:
                 continue
             if side == 1 or found in parts:
                 parts.setdefault(found, ([], []))[side].append(index)
     return [part for part in parts.values() if part[0]]
+
+
+def _asked(item: Item, key: Callable[[Item], Hashable]) -> Hashable:
+    """Return the key of an item.
+
+    Raises:
+        OSError: it can't be read.
+        ResourceError: it can't, and that is not its fault.
+    """
+    return patiently(f"reading {item!r}", lambda: key(item)) if isinstance(item, str) else key(item)
 
 
 def _is_image(item: Item) -> bool:
@@ -98,8 +114,10 @@ def _is_image(item: Item) -> bool:
     from PIL import Image  # here, so that sources can be used without Pillow
 
     try:
-        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item):
+        with Image.open(io.BytesIO(encoded_bytes(item))):
             return True
+    except ResourceError:
+        raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
 
