@@ -8,15 +8,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from dalipipe.compilation import compiled
 from dalipipe.ops.geometric import ATTEMPTS, shorter_side_size
 from dalipipe.records import ARGS, DO, OUT_H, OUT_W, Do
 
-resized_size = njit(cache=True)(shorter_side_size)
+resized_size = compiled(shorter_side_size)
 
 
-@njit(cache=True)
+@compiled
 def makes_too_much(record, limit, fixed):
     """Return whether a step that changes the size makes more px than a limit; then its record becomes harmless.
 
@@ -44,7 +44,7 @@ def makes_too_much(record, limit, fixed):
     return True
 
 
-@njit(cache=True)
+@compiled
 def random_resized_crop_box(u, height, width, scale, ratio):
     """Return (top, left, height, width) in px of a random box.
 
@@ -78,7 +78,7 @@ def random_resized_crop_box(u, height, width, scale, ratio):
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-@njit(cache=True)
+@compiled
 def center_crop_corner(height, width, crop_height, crop_width):
     """Return (top, left) in px of the central window, negative where it exceeds the image.
 
@@ -92,7 +92,7 @@ def center_crop_corner(height, width, crop_height, crop_width):
     return top - pad_top, left - pad_left
 
 
-@njit(cache=True)
+@compiled
 def random_crop_corner(u, height, width, crop, padding, pad_if_needed):
     """Return (top, left, fits) of a random window; the corner in px of the image before padding.
 
@@ -119,7 +119,7 @@ def random_crop_corner(u, height, width, crop, padding, pad_if_needed):
     return y - top, x - left, True
 
 
-@njit(cache=True)
+@compiled
 def erasing_box(u, height, width, s, box):
     """Write (top, left, height, width) of a random box smaller than the image; return whether there is one.
 
@@ -143,7 +143,7 @@ def erasing_box(u, height, width, s, box):
     return False
 
 
-@njit(cache=True)
+@compiled
 def affine_matrix(angle_deg, translate_px, scale, shear_deg, center_px):
     """Return the six entries of the map from output to input coordinates.
 
@@ -167,7 +167,7 @@ def affine_matrix(angle_deg, translate_px, scale, shear_deg, center_px):
     return m0, m1, center_px[0] - m0 * x - m1 * y, m3, m4, center_px[1] - m3 * x - m4 * y
 
 
-@njit(cache=True)
+@compiled
 def _solved(rows):
     """Return the solution of n linear equations, (n, n + 1) float64, whose last column is the right side."""
     count = len(rows)
@@ -185,7 +185,7 @@ def _solved(rows):
     return rows[:, count].copy()
 
 
-@njit(cache=True)
+@compiled
 def perspective_map(u, height, width, distortion):
     """Return the coefficients (8,) of the map from output to input that moves the corners inwards.
 
@@ -210,7 +210,7 @@ def perspective_map(u, height, width, distortion):
     return _solved(rows).astype(np.float32)
 
 
-@njit(cache=True)
+@compiled
 def between(u, low, high):
     """Return a number from low to high for a uniform one."""
     return low + u * (high - low)

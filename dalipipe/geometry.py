@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from dalipipe import ops, policies
@@ -30,6 +29,7 @@ from dalipipe.boxes import (
     random_resized_crop_box,
     resized_size,
 )
+from dalipipe.compilation import compiled
 from dalipipe.limits import pixel_limit
 from dalipipe.ops.containers import DEPTH
 from dalipipe.recipe import Recipe
@@ -215,7 +215,7 @@ def _program(recipe: Recipe, limit: float) -> Program:
     )
 
 
-@njit(cache=True)
+@compiled
 def _resolve_size(code, s, u, record):
     """Write the record of an op that changes the size; return its status."""
     height, width, args = int(record[IN_H]), int(record[IN_W]), record[ARGS:]
@@ -243,7 +243,7 @@ def _resolve_size(code, s, u, record):
     return 0 if fits else Status.CROP_EXCEEDS_IMAGE.value
 
 
-@njit(cache=True)
+@compiled
 def _resolve_motion(code, s, u, record):
     """Write the record of an op that keeps the size."""
     height, width, args = record[IN_H], record[IN_W], record[ARGS:]
@@ -279,7 +279,7 @@ def _resolve_motion(code, s, u, record):
     _write_affine(record, angle, (shift_x, shift_y, scale, shear_x, shear_y), center, s[2:6])
 
 
-@njit(cache=True)
+@compiled
 def _write_affine(record, angle, rest, center, border):
     """Write an AFFINE record; `rest` is shift x, y, scale, shear x, y, `border` interpolation and fill."""
     args = record[ARGS:]
@@ -292,7 +292,7 @@ def _write_affine(record, angle, rest, center, border):
     args[14], args[15], args[16], args[17] = rest[3], rest[4], center[0], center[1]
 
 
-@njit(cache=True)
+@compiled
 def _resolve_colour(code, s, u, record):
     """Write the record of an op that changes levels; return its status."""
     args = record[ARGS:]
@@ -323,7 +323,7 @@ def _resolve_colour(code, s, u, record):
     return 0
 
 
-@njit(cache=True)
+@compiled
 def _resolve_policy(s, u, record):
     """Write the record of one step of a policy."""
     size = (record[IN_H], record[IN_W])
@@ -354,7 +354,7 @@ def _resolve_policy(s, u, record):
         record[DO] = Do.NOTHING.value
 
 
-@njit(cache=True)
+@compiled
 def _is_open(row, uniforms):
     """Return whether every gate before a step is open: a uniform lies in [low, high) for each."""
     for gate in range(GATES, COLUMNS, 3):
@@ -364,7 +364,7 @@ def _is_open(row, uniforms):
     return True
 
 
-@njit(cache=True)
+@compiled
 def resolve(table, uniforms, height, width, records):
     """Write the records of one sample; return its Status: what is the matter in the first step where something is.
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import TypeVar
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from dalipipe.compilation import compiled
 
 _TAG, _SHORT = 0x0112, 3
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
-@njit(cache=True)
+@compiled
 def _number(data, at, count, big):
     """Return `count` bytes as an unsigned number."""
     number = 0
@@ -26,7 +27,7 @@ def _number(data, at, count, big):
     return number
 
 
-@njit(cache=True)
+@compiled
 def _begins(data, at, text):
     """Return whether some bytes stand at a place."""
     if at + len(text) > len(data):
@@ -37,7 +38,7 @@ def _begins(data, at, text):
     return True
 
 
-@njit(cache=True)
+@compiled
 def _of_tiff(data, begin, end):
     """Return the orientation in the first directory of an Exif block, 1 where it has none."""
     end = min(end, len(data))
@@ -57,7 +58,7 @@ def _of_tiff(data, begin, end):
     return 1
 
 
-@njit(cache=True)
+@compiled
 def orientation_of(data):
     """Return the Exif orientation of an encoded image, 1 (as it is) to 8.
 
@@ -86,7 +87,7 @@ def orientation_of(data):
     return 1
 
 
-@njit(cache=True)
+@compiled
 def turns(orientation):
     """Return whether to mirror left and right, top and bottom, and then to exchange rows and columns."""
     return (

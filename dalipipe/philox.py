@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from dalipipe.compilation import compiled
 
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 
 
-@njit(cache=True)
+@compiled
 def sample(index, occurrence, epoch, words, wanted, round_keys):
     """Return uniform numbers in [0, 1), multiples of 2**-32.
 

@@ -6,7 +6,8 @@ Source: torchvision.transforms.v2, `_AUGMENTATION_SPACE` of each class and `Auto
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from dalipipe.compilation import compiled
 
 TRANSFORMS = (
     "Identity",
@@ -76,7 +77,7 @@ IMAGENET = np.array(
 IMAGENET_BINS = 10
 
 
-@njit(cache=True)
+@compiled
 def linspace(start, end, steps, at):
     """Return element `at` of torch.linspace(start, end, steps), in float32 and from both ends as there."""
     first, last = np.float32(start), np.float32(end)
@@ -85,7 +86,7 @@ def linspace(start, end, steps, at):
     return np.float32(first + step * at if at < steps // 2 else last - step * (steps - at - 1))
 
 
-@njit(cache=True)
+@compiled
 def magnitude_of(transform, greatest, bins, at, size):
     """Return the magnitude in bin `at` of `bins`; `size` is the (height, width) that translations are fractions of."""
     if transform == POSTERIZE:
@@ -99,7 +100,7 @@ def magnitude_of(transform, greatest, bins, at, size):
     return np.float64(linspace(0.0, greatest, bins, at))
 
 
-@njit(cache=True)
+@compiled
 def draw(u, policy, step, bins, at, size):
     """Return (transform, magnitude) of one step of a policy for one sample, the sign included.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from dalipipe.compilation import compiled
 from dalipipe.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do
 
 
-@njit(cache=True)
+@compiled
 def axis_support(index, box, out_size, antialias):
     """Return (first, one past the last) input px that output px `index` of a resize depends on, along one axis.
 
@@ -24,14 +24,14 @@ def axis_support(index, box, out_size, antialias):
     return max(int(center - stretch + 0.5), 0), min(int(center + stretch + 0.5), box)
 
 
-@njit(cache=True)
+@compiled
 def _clip(first, last, size):
     """Return (first, count) of the px from first to last that lie in an axis, and one px of it where none do."""
     first, last = min(max(first, 0), size - 1), min(max(last, 0), size - 1)
     return first, last - first + 1
 
 
-@njit(cache=True)
+@compiled
 def _affine_reach(row, first_x, first_y, height, width):
     """Return the least and the greatest coordinate of one axis that a region looks at, with a px to spare."""
     low, high = np.inf, -np.inf
@@ -42,12 +42,12 @@ def _affine_reach(row, first_x, first_y, height, width):
     return math.floor(low) - 1, math.floor(high) + 2
 
 
-@njit(cache=True)
+@compiled
 def _set_region(region, top, left, height, width):
     region[0], region[1], region[2], region[3] = top, left, height, width
 
 
-@njit(cache=True)
+@compiled
 def regions(records, out_height, out_width, needed):
     """Write which region of each image between two steps the later steps look at.
 

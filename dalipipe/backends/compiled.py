@@ -14,12 +14,13 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit
+from numba import carray
 from numba import types as nb
 from nvidia.dali import types
 from nvidia.dali.data_node import DataNode
-from nvidia.dali.plugin.numba import NumbaFunction, address_as_void_pointer
+from nvidia.dali.plugin.numba import NumbaFunction
 
+from dalipipe.compilation import address_as_void_pointer, callback, compiled
 from dalipipe.geometry import COLUMNS, resolve
 from dalipipe.orientation import orientation_of, turns
 from dalipipe.records import RECORD
@@ -70,13 +71,13 @@ def operator(compiled: Compiled, *inputs: DataNode) -> Any:
     return instance(*inputs)
 
 
-@njit(cache=True)
+@compiled
 def addresses(pointer, count):
     """Return `count` addresses, or sizes, as an int64 array that begins at an address."""
     return carray(address_as_void_pointer(pointer), count, dtype=np.int64)
 
 
-@njit(cache=True)
+@compiled
 def shape_of(shapes, tensor, sample, samples, ndim):
     """Return the shape of one tensor of one sample as a writable int64 array.
 
@@ -90,25 +91,25 @@ def shape_of(shapes, tensor, sample, samples, ndim):
     return addresses(addresses(shapes, (tensor + 1) * samples)[tensor * samples + sample], ndim)
 
 
-@njit(cache=True)
+@compiled
 def integers(pointer, count):
     """Return `count` int32 numbers that begin at an address."""
     return carray(address_as_void_pointer(pointer), count, dtype=np.int32)
 
 
-@njit(cache=True)
+@compiled
 def floats(pointer, count):
     """Return `count` float64 numbers that begin at an address."""
     return carray(address_as_void_pointer(pointer), count, dtype=np.float64)
 
 
-@njit(cache=True)
+@compiled
 def table_of(pointer, byte_count):
     """Return a Program's table (n, COLUMNS) whose bytes begin at an address."""
     return carray(address_as_void_pointer(pointer), (byte_count // ROW_BYTES, COLUMNS), dtype=np.float64)
 
 
-@njit(cache=True)
+@compiled
 def set_records_shape(out_shapes, in_shapes, sample, samples):
     """Write the shape of records (output 0), whose Program is input 0."""
     records = shape_of(out_shapes, 0, sample, samples, 2)
@@ -116,7 +117,7 @@ def set_records_shape(out_shapes, in_shapes, sample, samples):
     records[1] = RECORD
 
 
-@njit(cache=True)
+@compiled
 def resolve_sample(outs, ins, in_shapes):
     """Resolve one sample from inputs 0 to 2 (table, uniforms, shape) into outputs 0 and 1 (records, status).
 
@@ -154,8 +155,8 @@ def turner() -> Compiled:
     and to exchange rows and columns; (3,) int64: size as it is shown.
     """
     return Compiled(
-        cfunc(SETUP_SIGNATURE, cache=True)(_turn_setup),
-        cfunc(RUN_SIGNATURE, cache=True)(_turn_run),
+        callback(SETUP_SIGNATURE)(_turn_setup),
+        callback(RUN_SIGNATURE)(_turn_run),
         outputs=((types.INT32, 1), (types.INT64, 1)),
         inputs=((types.UINT8, 1), (types.INT64, 1)),
     )
@@ -179,14 +180,14 @@ def resolver() -> Compiled:
     -> records (n, RECORD) float64, status (1,) int32.
     """
     return Compiled(
-        cfunc(SETUP_SIGNATURE, cache=True)(_resolve_setup),
-        cfunc(RUN_SIGNATURE, cache=True)(_resolve_run),
+        callback(SETUP_SIGNATURE)(_resolve_setup),
+        callback(RUN_SIGNATURE)(_resolve_run),
         outputs=((types.FLOAT64, 2), (types.INT32, 1)),
         inputs=((types.UINT8, 1), (types.FLOAT64, 1), (types.INT64, 1)),
     )
 
 
-@njit(cache=True)
+@compiled
 def is_sound(data):
     """Return whether DALI's look at the header of an encoded image stays within its bytes, (n,) uint8.
 
@@ -225,8 +226,8 @@ def _sound_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, 
 def sound() -> Compiled:
     """Return the operator that says whether DALI may look at the header of an encoded image: (n,) uint8 -> bool ()."""
     return Compiled(
-        cfunc(SETUP_SIGNATURE, cache=True)(_scalar_setup),
-        cfunc(RUN_SIGNATURE, cache=True)(_sound_run),
+        callback(SETUP_SIGNATURE)(_scalar_setup),
+        callback(RUN_SIGNATURE)(_sound_run),
         outputs=((types.BOOL, 0),),
         inputs=((types.UINT8, 1),),
     )
@@ -246,8 +247,8 @@ def within() -> Compiled:
     Size (2 or more,) int64 in px, the bytes of the limit as int64 -> bool ().
     """
     return Compiled(
-        cfunc(SETUP_SIGNATURE, cache=True)(_scalar_setup),
-        cfunc(RUN_SIGNATURE, cache=True)(_within_run),
+        callback(SETUP_SIGNATURE)(_scalar_setup),
+        callback(RUN_SIGNATURE)(_within_run),
         outputs=((types.BOOL, 0),),
         inputs=((types.INT64, 1), (types.UINT8, 1)),
     )

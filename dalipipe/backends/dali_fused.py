@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import carray, cfunc, njit
+from numba import carray
 from nvidia.dali import fn, math, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
-from nvidia.dali.plugin.numba import address_as_void_pointer
 
 from dalipipe import ops
 from dalipipe.backends.base import Job
@@ -41,6 +40,7 @@ from dalipipe.backends.compiled import (
 from dalipipe.backends.dali import Feed
 from dalipipe.backends.dali_input import Device, bytes_constant, decode, encode, load, stand_in, straighten, turned
 from dalipipe.backends.kernels import OUT_HEIGHT, OUT_WIDTH, run_steps
+from dalipipe.compilation import address_as_void_pointer, callback, compiled
 from dalipipe.recipe import Recipe
 from dalipipe.records import OUT_H, OUT_W, RECORD
 from dalipipe.regions import regions
@@ -74,14 +74,14 @@ def window() -> Compiled:
     A Program's table, uniforms, size (2,) int64 -> records, status, start (2,) and extent (2,) int32 of the window, px.
     """
     return Compiled(
-        cfunc(SETUP_SIGNATURE, cache=True)(_window_setup),
-        cfunc(RUN_SIGNATURE, cache=True)(_window_run),
+        callback(SETUP_SIGNATURE)(_window_setup),
+        callback(RUN_SIGNATURE)(_window_run),
         outputs=((types.FLOAT64, 2), (types.INT32, 1), (types.INT32, 1), (types.INT32, 1)),
         inputs=((types.UINT8, 1), (types.FLOAT64, 1), (types.INT64, 1)),
     )
 
 
-@njit(cache=True)
+@compiled
 def _arguments(ins, in_shapes):
     """Return what `run_steps` takes but the output: pixels, height, width, corner, records, finish, plan.
 
@@ -132,8 +132,8 @@ def runner(dtype: torch.dtype) -> Compiled:
     levels = dtype == torch.uint8
     _log.info("dali-cpu: loading its kernels; the first time on a machine they are compiled, which takes a while")
     return Compiled(
-        cfunc(SETUP_SIGNATURE, cache=True)(_run_setup),
-        cfunc(RUN_SIGNATURE, cache=True)(_run_to_levels if levels else _run_to_floats),
+        callback(SETUP_SIGNATURE)(_run_setup),
+        callback(RUN_SIGNATURE)(_run_to_levels if levels else _run_to_floats),
         outputs=((types.UINT8 if levels else types.FLOAT, 3),),
         inputs=(
             (types.UINT8, 3),

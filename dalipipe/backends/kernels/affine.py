@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from dalipipe.backends.kernels.views import (
     BASE,
@@ -21,10 +20,11 @@ from dalipipe.backends.kernels.views import (
     view_of,
 )
 from dalipipe.backends.simd import fma4, load4, load4_bytes, round4, splat4, store4, zero4
+from dalipipe.compilation import compiled
 from dalipipe.records import ARGS, BILINEAR, IN_H, IN_W
 
 
-@njit(cache=True)
+@compiled
 def _loadable(view, pixels):
     """Return a view and pixels that may be loaded four bytes a pixel: a scratch copy where there is no slack."""
     if view[PIXEL] == 4:
@@ -51,7 +51,7 @@ def _loadable(view, pixels):
     ), scratch
 
 
-@njit(cache=True)
+@compiled
 def _matrix_in_memory(record, view):
     """Return the record's matrix, and the region's (top, left), for the view as it lies in memory, mirrored or not."""
     m = record[ARGS : ARGS + 6].copy()
@@ -65,7 +65,7 @@ def _matrix_in_memory(record, view):
     return m, top, left
 
 
-@njit(cache=True)
+@compiled
 def _place_bilinear(row_m, column_m, first_x, y_out, bounds, size, stride, at, right, down, weights):
     """Write where each pixel of a row of an affine map takes its four taps, and their weights.
 
@@ -105,7 +105,7 @@ def _place_bilinear(row_m, column_m, first_x, y_out, bounds, size, stride, at, r
         right[i], down[i] = 4 * (left1 - left0), (top1 - top0) * stride
 
 
-@njit(cache=True)
+@compiled
 def _take_bilinear(row, mirror, pixels, at, right, down, weights, fill):
     """Write a row of pixels of whole levels, each the weighted sum of four taps; taps outside count as zero.
 
@@ -127,7 +127,7 @@ def _take_bilinear(row, mirror, pixels, at, right, down, weights, fill):
         position += step
 
 
-@njit(cache=True)
+@compiled
 def _place_nearest(row_m, column_m, first_x, y_out, bounds, size, stride, at, mask):
     """Write where each pixel of a row of an affine map lies in memory, and 1.0 where that is inside the image."""
     top, left, bottom, right_edge = bounds
@@ -140,7 +140,7 @@ def _place_nearest(row_m, column_m, first_x, y_out, bounds, size, stride, at, ma
         at[i] = (min(max(y, top), bottom) - top) * stride + 4 * (min(max(x, left), right_edge) - left)
 
 
-@njit(cache=True)
+@compiled
 def _take_nearest(row, mirror, pixels, at, mask, fill):
     """Write a row of pixels: the one at each place, or the fill."""
     count = len(at)
@@ -152,7 +152,7 @@ def _take_nearest(row, mirror, pixels, at, mask, fill):
         position += step
 
 
-@njit(cache=True)
+@compiled
 def affine(record, view, pixels, region, final, finish, out, plan):
     """Map the region of an AFFINE record; return its view and pixels, never mirrored."""
     view, pixels = _loadable(view, pixels)
@@ -180,7 +180,7 @@ def affine(record, view, pixels, region, final, finish, out, plan):
     return made, scratch
 
 
-@njit(cache=True)
+@compiled
 def _perspective_in_memory(record, view):
     """Return the three rows of the map, (9,), and the region's (top, left), for the view as it lies in memory."""
     m = np.ones(9)
@@ -195,7 +195,7 @@ def _perspective_in_memory(record, view):
     return m, top, left
 
 
-@njit(cache=True)
+@compiled
 def _place_perspective(m, first_x, y_out, bounds, size, stride, nearest, at, right, down, weights):
     """Write where each pixel of a row takes its taps, and their weights, as `_place_bilinear` and `_place_nearest`."""
     top, left, bottom, right_edge = bounds
@@ -223,7 +223,7 @@ def _place_perspective(m, first_x, y_out, bounds, size, stride, nearest, at, rig
         right[i], down[i] = 4 * (left1 - left0), (top1 - top0) * stride
 
 
-@njit(cache=True)
+@compiled
 def perspective(record, view, pixels, region, final, finish, out, plan):
     """Map the region of a PERSPECTIVE record; return its view and pixels, never mirrored."""
     view, pixels = _loadable(view, pixels)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from dalipipe.backends.kernels.colour import in_memory
 from dalipipe.backends.kernels.views import BASE, MIRROR_X, MIRROR_Y, PIXEL, ROW, canvas, emit, view_of
+from dalipipe.compilation import compiled
 from dalipipe.records import ARGS, IN_H, IN_W
 
 
-@njit(cache=True)
+@compiled
 def _taps(count, sigma):
     """Return the weights of a Gaussian, (count,) float32.
 
@@ -26,21 +26,21 @@ def _taps(count, sigma):
     return (weights / weights.sum()).astype(np.float32)
 
 
-@njit(cache=True)
+@compiled
 def _reflected(index, size):
     """Return the px that stands for one outside an axis, mirrored about the outermost px."""
     index = -index if index < 0 else index
     return 2 * (size - 1) - index if index >= size else index
 
 
-@njit(cache=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _add_line(total, pixels, begin, pixel, weight):
     for x in range(len(total) // 3):
         for channel in range(3):
             total[3 * x + channel] += weight * np.float32(pixels[begin + x * pixel + channel])
 
 
-@njit(cache=True)
+@compiled
 def blur(record, view, pixels, region, final, finish, out, plan):
     """Blur the region of a BLUR record; return its view and pixels, which lie mirrored as those given do."""
     top, left, first_y, first_x = in_memory(record, view, region)

@@ -6,7 +6,6 @@ Sums of two products are rounded once where torch's vectorised kernels round onc
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from dalipipe.backends.kernels.views import (
     BASE,
@@ -22,6 +21,7 @@ from dalipipe.backends.kernels.views import (
     emit,
     view_of,
 )
+from dalipipe.compilation import compiled
 from dalipipe.records import ARGS, DO, IN_H, IN_W, Do
 
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = (
@@ -39,7 +39,7 @@ _GRAYSCALE, _INVERT, _SOLARIZE, _POSTERIZE = (
 _AUTOCONTRAST, _EQUALIZE, _SHARPNESS = Do.AUTOCONTRAST.value, Do.EQUALIZE.value, Do.SHARPNESS.value
 
 
-@njit(cache=True)
+@compiled
 def in_memory(record, view, region):
     """Return (top, left) of the pixels in memory and of a region, in px of the image as it lies there, mirrored."""
     top, left, first_y, first_x = view[TOP], view[LEFT], region[0], region[1]
@@ -52,13 +52,13 @@ def in_memory(record, view, region):
     return top, left, first_y, first_x
 
 
-@njit(cache=True)
+@compiled
 def _to_level(value):
     """Return a float32 as a whole level: clamped, then cut."""
     return np.floor(min(max(value, np.float32(0.0)), np.float32(255.0)))
 
 
-@njit(cache=True)
+@compiled
 def _mixed(value, factor, other):
     """Return value * factor + other * (1 - factor) as a level.
 
@@ -68,7 +68,7 @@ def _mixed(value, factor, other):
     return _to_level(np.float32(np.float64(other) * np.float64(np.float32(1.0 - factor)) + np.float64(first)))
 
 
-@njit(cache=True)
+@compiled
 def _grey(red, green, blue):
     """Return the whole level of grey of a pixel, as a float32.
 
@@ -79,7 +79,7 @@ def _grey(red, green, blue):
     return np.floor(np.float32(np.float64(blue) * np.float64(np.float32(0.114)) + np.float64(total)))
 
 
-@njit(cache=True)
+@compiled
 def _mean_grey(view, pixels):
     total = 0.0
     pixel = view[PIXEL]
@@ -93,7 +93,7 @@ def _mean_grey(view, pixels):
     return np.float32(total / (view[HEIGHT] * view[WIDTH]))
 
 
-@njit(cache=True)
+@compiled
 def _histograms(view, pixels):
     counts = np.zeros((3, 256), np.int64)
     pixel = view[PIXEL]
@@ -105,7 +105,7 @@ def _histograms(view, pixels):
     return counts
 
 
-@njit(cache=True)
+@compiled
 def _stretched(counts, table):
     """Write a channel's table of autocontrast.
 
@@ -120,7 +120,7 @@ def _stretched(counts, table):
         table[level] = _to_level((np.float32(level) - low) / scale)
 
 
-@njit(cache=True)
+@compiled
 def _equalized(counts, table):
     """Write a channel's table of histogram equalization.
 
@@ -136,7 +136,7 @@ def _equalized(counts, table):
         table[0] = 0
 
 
-@njit(cache=True)
+@compiled
 def _tables(record, view, pixels):
     """Return what becomes of each level of each channel, (3, 256) float32 whole levels."""
     do, argument = record[DO], record[ARGS]
@@ -164,7 +164,7 @@ def _tables(record, view, pixels):
     return tables
 
 
-@njit(cache=True)
+@compiled
 def _turned(red, green, blue, shift):
     """Return a pixel with its hue moved by `shift` circles.
 
@@ -196,7 +196,7 @@ def _turned(red, green, blue, shift):
     return np.floor(red * full), np.floor(green * full), np.floor(blue * full)
 
 
-@njit(cache=True)
+@compiled
 def _table_row(row, place, pixels, at, pixel, tables):
     position, step = place
     for x in range((len(row) - 16) // 4):
@@ -205,7 +205,7 @@ def _table_row(row, place, pixels, at, pixel, tables):
         position += step
 
 
-@njit(cache=True)
+@compiled
 def _pixel_row(row, place, pixels, at, pixel, record):
     position, step = place
     do, argument = record[DO], record[ARGS]
@@ -225,7 +225,7 @@ def _pixel_row(row, place, pixels, at, pixel, record):
         position += step
 
 
-@njit(cache=True)
+@compiled
 def _sharp_row(row, place, pixels, at, layout, edges, factor):
     """Write a row; `layout` is bytes a pixel and a row, `edges` says where the image ends: this row, first, last x."""
     position, step = place
@@ -248,7 +248,7 @@ def _sharp_row(row, place, pixels, at, layout, edges, factor):
         position += step
 
 
-@njit(cache=True)
+@compiled
 def colour(record, view, pixels, region, final, finish, out, plan):
     """Recolour the region of a record; return its view and pixels, which lie mirrored as those given do.
 

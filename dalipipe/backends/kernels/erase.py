@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from dalipipe.backends.kernels.views import (
     BASE,
@@ -23,19 +22,20 @@ from dalipipe.backends.kernels.views import (
     WIDTH,
     view_of,
 )
+from dalipipe.compilation import compiled
 from dalipipe.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do
 
 _ERASE, _FLIP, _NOTHING = Do.ERASE.value, Do.FLIP.value, Do.NOTHING.value
 
 
-@njit(cache=True)
+@compiled
 def _inside(first, count, begin, length):
     """Return (first, one past the last) of `count` px from `first` that lie in a stretch, from where it begins."""
     low = min(max(first - begin, 0), length)
     return low, min(max(first + count - begin, low), length)
 
 
-@njit(cache=True)
+@compiled
 def erase(record, view, pixels, region):
     """Copy the region of an ERASE record with the box in it; return its view and pixels, which lie as those given."""
     first_y, first_x, rows, columns = region
@@ -62,7 +62,7 @@ def erase(record, view, pixels, region):
     return view_of(region, mirror_x, mirror_y), scratch
 
 
-@njit(cache=True)
+@compiled
 def _move(box, record):
     """Return the top and left of a box after a record that only renames coordinates."""
     top, left, height, width = box
@@ -79,7 +79,7 @@ def _move(box, record):
     return low_y, low_x, high_y - low_y, high_x - low_x
 
 
-@njit(cache=True)
+@compiled
 def erase_output(records, finish, out, plan):
     """Put into the output the boxes of records behind the last one that made pixels.
 

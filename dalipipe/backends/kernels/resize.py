@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from dalipipe.backends.kernels.views import (
     BASE,
@@ -23,11 +22,12 @@ from dalipipe.backends.kernels.views import (
     view_of,
 )
 from dalipipe.backends.simd import fma4, load4, repeat4, round4, store4, zero4
+from dalipipe.compilation import compiled
 from dalipipe.records import ARGS, OUT_H, OUT_W
 from dalipipe.regions import axis_support
 
 
-@njit(cache=True)
+@compiled
 def _triangle_weights(box, out_size, antialias, first, counts, starts, weights):
     """Write the taps of the outputs from `first` on along one axis; return the room for taps that each output has.
 
@@ -62,35 +62,35 @@ def _triangle_weights(box, out_size, antialias, first, counts, starts, weights):
     return taps
 
 
-@njit(cache=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _add_rows(acc, a, b, c, d, wa, wb, wc, wd):
     """Add four weighted rows of levels to float32 sums."""
     for x in range(len(acc)):
         acc[x] += wa * np.float32(a[x]) + wb * np.float32(b[x]) + wc * np.float32(c[x]) + wd * np.float32(d[x])
 
 
-@njit(cache=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _set_rows(acc, a, b, c, d, wa, wb, wc, wd):
     """Set float32 sums to four weighted rows of levels."""
     for x in range(len(acc)):
         acc[x] = wa * np.float32(a[x]) + wb * np.float32(b[x]) + wc * np.float32(c[x]) + wd * np.float32(d[x])
 
 
-@njit(cache=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _set_two_rows(acc, a, b, wa, wb):
     """Set float32 sums to two weighted rows of levels."""
     for x in range(len(acc)):
         acc[x] = wa * np.float32(a[x]) + wb * np.float32(b[x])
 
 
-@njit(cache=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _set_three_rows(acc, a, b, c, wa, wb, wc):
     """Set float32 sums to three weighted rows of levels."""
     for x in range(len(acc)):
         acc[x] = wa * np.float32(a[x]) + wb * np.float32(b[x]) + wc * np.float32(c[x])
 
 
-@njit(cache=True)
+@compiled
 def _blend_rows(acc, pixels, base, stride, weights, used):
     """Set `acc` to the weighted sum of `used` rows of bytes, `stride` apart, the first at `base`."""
     n = len(acc)
@@ -122,7 +122,7 @@ def _blend_rows(acc, pixels, base, stride, weights, used):
             _add_rows(acc, rows[0], rows[1], rows[2], rows[3], weights[group], wb, wc, wd)
 
 
-@njit(cache=True)
+@compiled
 def _blend_columns(row, mirror, acc, pixel, starts, weights, room, used):
     """Write a row of pixels of whole levels, each the weighted sum of `used` neighbours in `acc`.
 
@@ -141,7 +141,7 @@ def _blend_columns(row, mirror, acc, pixel, starts, weights, room, used):
         at += step
 
 
-@njit(cache=True)
+@compiled
 def resize(record, view, pixels, region, final, finish, out, plan):
     """Resize the box of a CROP_RESIZE record; return the view and the pixels of the region.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from dalipipe.backends.kernels.affine import affine, perspective
 from dalipipe.backends.kernels.blur import blur
@@ -26,6 +25,7 @@ from dalipipe.backends.kernels.views import (
     emit,
     view_of,
 )
+from dalipipe.compilation import compiled
 from dalipipe.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do
 from dalipipe.regions import regions
 
@@ -33,7 +33,7 @@ _CROP_RESIZE, _CROP_PAD, _FLIP, _AFFINE = Do.CROP_RESIZE.value, Do.CROP_PAD.valu
 _ERASE, _PERSPECTIVE, _BLUR = Do.ERASE.value, Do.PERSPECTIVE.value, Do.BLUR.value
 
 
-@njit(cache=True)
+@compiled
 def _copy(record, view, pixels, region, final, finish, out, plan):
     """Copy the region of a CROP_PAD record, filled outside the image; return its view and pixels.
 
@@ -63,7 +63,7 @@ def _copy(record, view, pixels, region, final, finish, out, plan):
     return view_of(region, view[MIRROR_X], view[MIRROR_Y]), scratch
 
 
-@njit(cache=True)
+@compiled
 def _renames(record):
     """Return whether a record only renames coordinates: it makes no new pixels."""
     do = record[DO]
@@ -75,7 +75,7 @@ def _renames(record):
     return do == 0 or do == _FLIP
 
 
-@njit(cache=True)
+@compiled
 def _rename(record, view):
     """Return the view in the coordinates after a record that makes no new pixels."""
     base, stride, pixel, top, left, height, width, mirror_x, mirror_y = view
@@ -94,7 +94,7 @@ def _rename(record, view):
     return base, stride, pixel, top, left, height, width, mirror_x, mirror_y
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def run_steps(pixels, height, width, corner, records, finish, out, plan):
     """Take one image through its records into the output.
 

@@ -7,9 +7,9 @@ logical image that is, and whether it lies there mirrored. Scratch images hold f
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from dalipipe.backends.simd import blues4, fma1, fma4, greens4, load4, put4, reds4, splat4
+from dalipipe.compilation import compiled
 
 # What a view says: first byte, bytes a row, bytes a pixel, region (top, left, height, width) and 1 where it is
 # mirrored.
@@ -21,14 +21,14 @@ SLACK = 16  # bytes or floats behind a buffer that a vector load may touch
 CHANNEL_STRIDE, ROW_STRIDE, COLUMN_STRIDE, OUT_HEIGHT, OUT_WIDTH, MIRROR_COLUMNS, MIRROR_ROWS = range(7)
 
 
-@njit(cache=True)
+@compiled
 def _emit_scratch(row, out):
     """Write a row of levels into a scratch image, four bytes a pixel."""
     for x in range(len(out)):
         out[x] = np.uint8(row[x])
 
 
-@njit(cache=True)
+@compiled
 def _emit_planes(row, finish, out, places):
     """Write the three channels of a row to their planes, four pixels at a time: level * scale + shift.
 
@@ -49,7 +49,7 @@ def _emit_planes(row, finish, out, places):
         out[blue + x] = fma1(row[4 * x + 2], finish[2], finish[5])
 
 
-@njit(cache=True)
+@compiled
 def _emit_interleaved(row, scale, shift, out):
     """Write the three channels of a row side by side: level * scale + shift."""
     for x in range(len(out) // 3):
@@ -57,7 +57,7 @@ def _emit_interleaved(row, scale, shift, out):
             out[3 * x + channel] = fma1(row[4 * x + channel], scale[channel], shift[channel])
 
 
-@njit(cache=True)
+@compiled
 def _emit_out(row, y, finish, out, plan):
     """Write a row of the output: normalised, in its layout and type.
 
@@ -75,7 +75,7 @@ def _emit_out(row, y, finish, out, plan):
     _emit_planes(row, finish, out, (at, at + plan[CHANNEL_STRIDE], at + 2 * plan[CHANNEL_STRIDE]))
 
 
-@njit(cache=True)
+@compiled
 def emit(row, y, scratch, finish, out, plan):
     """Write a row of levels where it belongs: to the output if there is no scratch image, else there."""
     if len(scratch) == 0:
@@ -85,7 +85,7 @@ def emit(row, y, scratch, finish, out, plan):
         _emit_scratch(row, scratch[y * size : (y + 1) * size])
 
 
-@njit(cache=True)
+@compiled
 def canvas(region, final, view, plan):
     """Return what a step that makes pixels needs: a row, a scratch image, whether to mirror the row, and the plan.
 
@@ -100,7 +100,7 @@ def canvas(region, final, view, plan):
     return row, scratch, mirror, outward
 
 
-@njit(cache=True)
+@compiled
 def view_of(region, mirror_x, mirror_y):
     """Return the view of a fresh scratch image that holds a region."""
     top, left, height, width = region
