@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalipipe.errors import RecipeError, SourceError
+from dalipipe.probe import difference
 from dalipipe.sources import ArraySource, FolderSource, Source
 from dalipipe.sources.array import as_labels, numbered
 from dalipipe.sources.base import Item, SubsetSource, key_of, name_of
@@ -19,8 +20,11 @@ from dalipipe.translate import ops_of
 
 Transform: TypeAlias = Callable[..., Any]
 
-LOADERS = frozenset({"default_loader", "pil_loader"})
+LOADERS = ("default_loader", "pil_loader")
 """torchvision's functions that open a file as an RGB image, as every backend does."""
+
+PLAIN = frozenset({"DatasetFolder", "CIFAR10", "MNIST", "SVHN", "STL10"})
+"""torchvision's classes whose `__getitem__` is known to give what their files or arrays hold, and so is not asked."""
 
 ACCEPTED = (
     "a folder, torchvision's ImageFolder, DatasetFolder, CIFAR10, CIFAR100, MNIST, FashionMNIST, SVHN and the like, "
@@ -30,6 +34,11 @@ ACCEPTED = (
 HOW_TO_WRITE = (
     "A Source needs three things: __len__(), labels (one int a sample), and item(index), which returns a path, the "
     "bytes of an image file, or pixels as a uint8 array (height, width, 3)"
+)
+
+ADVICE = (
+    "Do what it does in the data set's transform or on the batch, or make it a Source:"
+    f" {HOW_TO_WRITE[:1].lower()}{HOW_TO_WRITE[1:]}"
 )
 
 
@@ -161,26 +170,60 @@ def as_source(dataset: object, *, with_transform: bool = True) -> tuple[Source, 
         SourceError: a data set that has neither files, nor arrays, nor the methods of a Source; one that does more
             than read files or arrays; or parts of a ConcatDataset with different transforms.
     """
+    source = _source_of(dataset, with_transform)
+    return source, transform_of(dataset) if with_transform else None
+
+
+def transform_of(dataset: Any) -> Transform | None:
+    """Return the transform that a data set was given for its images, None where it has none.
+
+    Raises:
+        SourceError: parts of a ConcatDataset with different ones, or one that takes image and label together.
+    """
+    if isinstance(dataset, str | os.PathLike) or _is_source(dataset):
+        return None
+    if _is_a(dataset, "Subset"):
+        return transform_of(dataset.dataset)
+    if not _is_a(dataset, "ConcatDataset"):
+        return _transform(dataset)
+    transforms = [transform_of(part) for part in dataset.datasets]
+    for position, transform in enumerate(transforms):
+        if not _same(transforms[0], transform):
+            raise SourceError(
+                "ConcatDataset: all parts must have the same transform, got another in"
+                f" datasets[{position}] than in datasets[0]. Give them one transform, or give recipe=."
+            )
+    return transforms[0]
+
+
+def _source_of(dataset: Any, with_transform: bool) -> Source:
     if isinstance(dataset, str | os.PathLike):
-        return FolderSource(dataset), None
+        return FolderSource(dataset)
     if _is_a(dataset, "Subset"):
         _refuse_override(dataset)
-        source, transform = as_source(dataset.dataset, with_transform=with_transform)  # type: ignore[attr-defined]
-        return SubsetSource(source, np.asarray(dataset.indices, dtype=np.int64)), transform  # type: ignore[attr-defined]
+        whole = _source_of(dataset.dataset, with_transform)
+        return SubsetSource(whole, np.asarray(dataset.indices, dtype=np.int64))
     if _is_a(dataset, "ConcatDataset"):
         _refuse_override(dataset)
-        return _concatenated(dataset, with_transform)
-    if callable(getattr(dataset, "item", None)) and hasattr(dataset, "labels") and hasattr(dataset, "__len__"):
-        return _as_written(dataset), None
+        return ConcatSource([_source_of(part, with_transform) for part in dataset.datasets])
+    if _is_source(dataset):
+        return _as_written(dataset)
     if not hasattr(dataset, "__len__") or isinstance(dataset, type):
         raise _unknown(dataset)
+    source: Source
     if isinstance(getattr(dataset, "samples", None), Sequence):
         source = _of_samples(dataset)
     elif _array(dataset) is not None:
         source = _of_array(dataset)
     else:
         raise _unknown(dataset)
-    return source, _transform(dataset) if with_transform else None
+    _require_same(dataset, source, with_transform)
+    return source
+
+
+def _is_source(dataset: object) -> bool:
+    """Return whether a data set was written as a `Source`."""
+    return callable(getattr(dataset, "item", None)) and hasattr(dataset, "labels") and hasattr(dataset, "__len__")
 
 
 def known_size(source: Source) -> tuple[int, int] | None:
@@ -211,18 +254,6 @@ def _as_written(dataset: Any) -> Source:
     return source
 
 
-def _concatenated(dataset: Any, with_transform: bool) -> tuple[Source, Transform | None]:
-    parts = [as_source(part, with_transform=with_transform) for part in dataset.datasets]
-    first = parts[0][1]
-    for position, (_, transform) in enumerate(parts):
-        if not _same(first, transform):
-            raise SourceError(
-                "ConcatDataset: all parts must have the same transform, got another in"
-                f" datasets[{position}] than in datasets[0]. Give them one transform, or give recipe=."
-            )
-    return ConcatSource([source for source, _ in parts]), first
-
-
 def _same(one: Transform | None, other: Transform | None) -> bool:
     """Return whether two transforms are one object, or mean the same recipe."""
     if one is other:
@@ -238,38 +269,57 @@ def _owner(dataset: object) -> type | None:
     return next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
 
 
-def _refuse_override(dataset: object) -> None:
-    """Refuse a class that derives from one of torch's or torchvision's and changes what a sample is."""
-    libraries = ("torchvision.datasets", "torch.utils.data")
-    owner = _owner(dataset)
-    base = next(
-        (
-            kind
-            for kind in type(dataset).__mro__
-            if kind.__module__.startswith(libraries)
-            and "__getitem__" in vars(kind)
-            and kind.__name__ not in ("VisionDataset", "Dataset")
-        ),
-        None,
-    )
-    if owner is not None and base is not None and not owner.__module__.startswith(libraries):
+def _refuse_override(dataset: Any) -> None:
+    """Refuse a class that derives from torch's Subset or ConcatDataset and changes which samples there are."""
+    for name in ("__getitem__", "__getitems__", "__len__"):
+        kinds = [kind for kind in type(dataset).__mro__ if name in vars(kind)]
+        if kinds and not kinds[0].__module__.startswith("torch.utils.data"):
+            base = next(kind for kind in type(dataset).__mro__ if kind.__module__.startswith("torch.utils.data"))
+            raise SourceError(
+                f"{type(dataset).__name__}: must read samples as {base.__name__} does, got a {name} of its own, which"
+                f" would never be called. {ADVICE}."
+            )
+
+
+def _require_same(dataset: Any, source: Source, with_transform: bool) -> None:
+    """Refuse a data set that is not what its files or arrays say: its `__getitem__` would never be called.
+
+    A class with a `__getitem__` of its own is asked for some samples.
+
+    Raises:
+        SourceError: it has another length, or gives something else.
+    """
+    where = type(dataset).__name__
+    if len(dataset) != len(source):
         raise SourceError(
-            f"{type(dataset).__name__}: must read samples as {base.__name__} does, got a __getitem__ of its own, which"
-            " would never be called. Give its transform to the data set, or make it a Source:"
-            f" {_lower(HOW_TO_WRITE)}."
+            f"{where}: must be as long as its list of samples, got {len(dataset)} as its length and {len(source)}"
+            f" samples. {ADVICE}."
+        )
+    if hasattr(dataset, "__getitems__"):
+        raise SourceError(f"{where}: must give samples one by one, got a __getitems__ of its own. {ADVICE}.")
+    owner = _owner(dataset)
+    if owner is None or (owner.__name__ == "Dataset" and owner.__module__ == "torch.utils.data.dataset"):
+        return
+    if owner.__name__ in PLAIN and owner.__module__.startswith("torchvision.datasets."):
+        return
+    found = difference(dataset, source, with_transform=with_transform)
+    if found is not None:
+        raise SourceError(
+            f"{where}: its __getitem__ must give (image, label) as its files or arrays hold them, for it would never be"
+            f" called, but it {found}. {ADVICE}."
         )
 
 
 def _of_samples(dataset: Any) -> Source:
     """Return the source of a data set that lists its files as (path, label)."""
     where = type(dataset).__name__
-    _refuse_override(dataset)
     owner = _owner(dataset)
     if owner is not None and owner.__module__.startswith("torchvision.datasets") and owner.__name__ != "DatasetFolder":
         raise _unknown(dataset)
     loader = getattr(dataset, "loader", None)
-    name, module = getattr(loader, "__name__", repr(loader)), getattr(loader, "__module__", "")
-    if loader is not None and not (name in LOADERS and module == "torchvision.datasets.folder"):
+    module = sys.modules.get("torchvision.datasets.folder")
+    if loader is not None and not any(loader is getattr(module, name, None) for name in LOADERS):
+        name = getattr(loader, "__name__", repr(loader))
         raise SourceError(
             f"{where}: loader must be torchvision's default_loader or pil_loader, got {name}. Leave it out;"
             f" if its files are no ordinary images, make it a Source: {_lower(HOW_TO_WRITE)}."
@@ -297,7 +347,6 @@ def _array(dataset: object) -> NDArray[Any] | None:
 def _of_array(dataset: Any) -> ArraySource:
     """Return the source of a data set that holds its images in one array, as torchvision's small ones do."""
     where = type(dataset).__name__
-    _refuse_override(dataset)
     data = _array(dataset)
     assert data is not None
     if data.dtype != np.uint8 or data.ndim not in (3, 4):
@@ -312,7 +361,7 @@ def _of_array(dataset: Any) -> ArraySource:
         data = np.repeat(data, 3, axis=3)
     own = dataset.targets if hasattr(dataset, "targets") else dataset.labels
     labels, classes = _labels(dataset, own.tolist() if hasattr(own, "tolist") else list(own))
-    return ArraySource(np.ascontiguousarray(data), labels, classes)
+    return ArraySource(data, labels, classes)  # a view: pixels that are changed in place are seen
 
 
 def _wrong_data(where: str, data: NDArray[Any]) -> SourceError:

@@ -40,7 +40,8 @@ class Delivery:
             DecodeError: as the policy has it.
             ResourceError, BackendError: what is no file's fault. Nothing is remembered of it.
         """
-        executor = self._idle.pop() if self._idle else compile_recipe(self.job, self.backend)
+        job = self.job
+        executor = self._idle.pop() if self._idle else compile_recipe(job, self.backend)
         asked: deque[Batch] = deque()
         results = executor.run(self.quarantine.screen(batches, asked))
         try:
@@ -53,7 +54,7 @@ class Delivery:
             self.quarantine.tell()
         finally:
             results.close()  # type: ignore[attr-defined]
-            if self._closed:
+            if self._closed or job is not self.job:
                 executor.close()
             else:
                 self._idle.append(executor)
@@ -100,9 +101,14 @@ class Delivery:
 
     def reseed(self, seed: int) -> None:
         """Take another seed; the bad samples stay known."""
-        self.job, self.quarantine.seed = self.job.reseeded(seed), seed
+        self.quarantine.seed = seed
+        self.restart(self.job.reseeded(seed))
+
+    def restart(self, job: Job) -> None:
+        """Run something else from the next epoch on; an epoch that runs may end as it began."""
+        self.job = job
         self._release()
-        self._idle = [compile_recipe(self.job, self.backend)]
+        self._idle = [compile_recipe(job, self.backend)]
 
     def _release(self) -> None:
         for executor in (*self._idle, *([self._spare] if self._spare is not None else [])):

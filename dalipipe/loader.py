@@ -43,6 +43,7 @@ from dalipipe.quarantine import BadFile, ErrorPolicy, OnError, Quarantine
 from dalipipe.recipe import Recipe
 from dalipipe.sampling import Batch, Cut, listed
 from dalipipe.sources import fingerprint
+from dalipipe.watch import Watch
 
 if TYPE_CHECKING:
     from nvidia.dali.plugin.pytorch import DALIGenericIterator
@@ -164,6 +165,7 @@ class DataLoader:
         self.dataset = dataset
         self.source, transform = as_source(dataset, with_transform=recipe is None)
         self.recipe = self._choose_recipe(recipe, transform)
+        self._watch = Watch(dataset, with_transform=recipe is None)
         self.backend = resolve_backend(backend)
         self.batch_size = None if batch_sampler is not None or batch_size is None else int(batch_size)
         self.shuffle, self.sampler, self.batch_sampler = bool(shuffle), sampler, batch_sampler
@@ -271,9 +273,21 @@ class DataLoader:
         if self._seed is None:
             self._reseed(chosen_seed(None, self.generator, shard))
 
+    def _follow(self) -> None:
+        """Take the recipe that the data set's transform says now; refuse a data set that was changed otherwise."""
+        transform = self._watch.transform()
+        if not self._watch.with_transform:
+            return
+        recipe = self._choose_recipe(None, transform)
+        if recipe != self.recipe:
+            self.recipe = recipe
+            self._delivery.restart(replace(self._delivery.job, recipe=recipe))
+            self.job = self._delivery.job
+
     def _epoch(self) -> Iterator[Any]:
         # An epoch counts from its first batch on: a library may ask for an iterator and drop it.
         self._reshard()
+        self._follow()
         epoch, skip = self.epoch, self._resume or 0
         self.epoch, self._resume = epoch + 1, None
         self._place = (epoch, skip)
