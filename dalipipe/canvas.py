@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dalipipe.errors import ConfigError
+from dalipipe.writing import ending_of, write_file
 
 BACKGROUND, INK, GREY, LINE, ACCENT = "#ffffff", "#1f2328", "#6b7280", "#e5e7eb", "#2563eb"
 
@@ -82,8 +84,19 @@ def save(image: Image.Image, path: Any) -> None:
     Raises:
         ConfigError: the file can't be written, or the ending is none that Pillow knows.
     """
-    try:
-        image.save(path)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "an ending that no picture has"
-        raise ConfigError(f"{path}: must be writable, got: {reason}. Choose another file, such as out.png.") from error
+    form = require_form(Path(path))
+    write_file(Path(path), lambda file: image.save(file, form))
+
+
+def require_form(path: Path) -> str:
+    """Return the form of a picture that the ending of its name asks for.
+
+    Raises:
+        ConfigError: it is none that Pillow knows.
+    """
+    form = Image.registered_extensions().get(ending_of(path))
+    if form is None or form not in Image.SAVE:
+        raise ConfigError(
+            f"{path}: must be writable, got: an ending that no picture has. Choose another file, such as out.png."
+        )
+    return form

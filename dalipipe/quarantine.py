@@ -23,6 +23,7 @@ from dalipipe.errors import ConfigError, DecodeError, StateError, listed, shown
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source
 from dalipipe.sources.base import name_of
+from dalipipe.writing import append_file
 
 OnError = Literal["raise", "skip", "substitute"]
 
@@ -70,6 +71,10 @@ class ErrorPolicy:
         if self.on_error not in get_args(OnError):
             raise ConfigError(
                 f'DataLoader: on_error must be "raise", "skip" or "substitute", got {self.on_error!r}. Choose one.'
+            )
+        if self.file is not None and self.file.is_dir():
+            raise ConfigError(
+                f"DataLoader: quarantine must be a file, got the directory {str(self.file)!r}. Name a file in it."
             )
         if self.max_bad is None:
             return
@@ -243,13 +248,7 @@ class Quarantine:
         lines = "".join(
             json.dumps({"path": file.path, "reason": file.reason, "epoch": file.epoch}) + "\n" for file in new
         )
-        try:
-            with path.open("a" if self._begun else "w", encoding="ascii") as file:
-                file.write(lines)
-        except OSError as error:
-            raise ConfigError(
-                f"{path}: must be writable, got {error.strerror}. Give another file for the list of bad ones."
-            ) from error
+        append_file(path, lines.encode("ascii"), anew=not self._begun)
         self._begun = True
 
     def state(self) -> list[list[Any]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from pathlib import Path
 from typing import Final
 
 from dalipipe.benchmark.report import Report
 from dalipipe.errors import ConfigError
+from dalipipe.writing import ending_of, write_file
 
 PLOT_ENDINGS: Final = (".png", ".svg", ".pdf")
 
@@ -20,40 +20,20 @@ def write_json(report: Report, path: Path) -> None:
     Raises:
         ConfigError: the file can't be written.
     """
-    try:
-        path.write_text(json.dumps(report.plain(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: must be writable, got {error.strerror}. Choose another file.") from error
-
-
-def require_place(option: str, path: Path) -> None:
-    """Refuse, before anything is measured, a file that could not be written in the end.
-
-    Args:
-        option: What to call it in the error.
-        path: The file.
-
-    Raises:
-        ConfigError: it is a directory, the directory for it is missing, or either may not be written to.
-    """
-    if path.is_dir() or not path.parent.is_dir():
-        got = "a directory" if path.is_dir() else f"no directory {str(path.parent)!r}"
-        raise ConfigError(f"{option}: must be a file in a directory that is there, got {got}. Choose another path.")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ConfigError(f"{option}: must be writable, got {str(path)!r}, which is not. Choose another path.")
+    text = json.dumps(report.plain(), indent=2, allow_nan=False) + "\n"
+    write_file(path, lambda file: file.write(text.encode("utf-8")))
 
 
 def require_plot(option: str, path: Path) -> None:
     """Refuse, before anything is measured, a picture that could not be drawn in the end.
 
     Raises:
-        ConfigError: matplotlib is missing, the ending is none of PLOT_ENDINGS, or the file has no place.
+        ConfigError: matplotlib is missing, or the ending is none of PLOT_ENDINGS.
     """
-    if path.suffix.lower() not in PLOT_ENDINGS:
+    if ending_of(path) not in PLOT_ENDINGS:
         raise ConfigError(f"{option}: must end in {', '.join(PLOT_ENDINGS)}, got {path.name!r}. Rename it.")
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError(f"{option}: needs matplotlib, got none. Run: pip install matplotlib.")
-    require_place(option, path)
 
 
 def write_plot(report: Report, path: Path) -> None:
@@ -80,7 +60,5 @@ def write_plot(report: Report, path: Path) -> None:
         fontsize=10,
     )
     axes.spines[["top", "right"]].set_visible(False)
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise ConfigError(f"{path}: must be writable, got {error.strerror}. Choose another file.") from error
+    form = ending_of(path).lstrip(".")
+    write_file(path, lambda file: figure.savefig(file, dpi=150, format=form))

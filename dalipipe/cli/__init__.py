@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from dalipipe import __version__
 from dalipipe.cli import bench, check, evaluate, export, parity, predict, preview, recipes, train
-from dalipipe.cli.console import complain, printable
+from dalipipe.cli.console import complain, printable, warn
 from dalipipe.errors import DalipipeError, DecodeError, DivergedError, PeerError, ResourceError, StoppedError
 from dalipipe.training.launch import Launch
 
@@ -49,8 +49,8 @@ class _Group(TyperGroup):
         except StoppedError as error:
             status, ended = SIGNALLED + error.signum, printable(error)
         except DalipipeError as error:
-            # Of several processes, one speaks of what all of them meet.
-            if Launch.from_environment().is_first or isinstance(error, _OWN):
+            # Of several processes, one on each machine speaks of what all of them meet.
+            if _speaks() or isinstance(error, _OWN):
                 complain(error)
             status = FAILED if isinstance(error, DivergedError | PeerError | ResourceError) else USAGE_ERROR
         except _CommandLineError as error:
@@ -60,11 +60,18 @@ class _Group(TyperGroup):
             status = USAGE_ERROR
         except typer.Abort:
             status = INTERRUPTED
-        if isinstance(status, int) and status > SIGNALLED and Launch.from_environment().is_first:
+        if isinstance(status, int) and status > SIGNALLED and _speaks():
             print(ended, file=sys.stderr)
         if not standalone_mode:
             return status
         sys.exit(status)
+
+
+def _speaks() -> bool:
+    try:
+        return Launch.from_environment().speaks
+    except DalipipeError:  # the environment is what is wrong
+        return True
 
 
 app = typer.Typer(
@@ -92,6 +99,18 @@ def _root(
 ) -> None:
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
+    elif ctx.invoked_subcommand != "train":
+        _let_one_work(ctx.invoked_subcommand)
+
+
+def _let_one_work(command: str) -> None:
+    """Let the first of several processes do a command's work: only training is shared."""
+    launch = Launch.from_environment()
+    if launch.size == 1:
+        return
+    if not launch.is_first:
+        raise typer.Exit
+    warn(f"{command}: one of {launch.size} processes does the work, the others end; only train shares it.")
 
 
 for command in COMMANDS:

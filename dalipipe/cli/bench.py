@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dalipipe.cli.console import Bar, printable, results
+from dalipipe.cli.paths import given_path
 
 if TYPE_CHECKING:
     from dalipipe.benchmark.report import Measured, Report
@@ -32,6 +33,7 @@ def bench(
     data: Annotated[
         Path | None,
         typer.Argument(
+            parser=given_path,
             metavar="DATA",
             help="Folder that holds a folder of images per class, or train that holds those. "
             "Default: generated demonstration pictures.",
@@ -69,10 +71,14 @@ def bench(
         ),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option("--json", help="Write everything measured to this file.", metavar="FILE")
+        Path | None,
+        typer.Option("--json", parser=given_path, help="Write everything measured to this file.", metavar="FILE"),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw a chart: .png, .svg or .pdf; needs matplotlib.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            "--plot", parser=given_path, help="Draw a chart: .png, .svg or .pdf; needs matplotlib.", metavar="FILE"
+        ),
     ] = None,
 ) -> None:
     """Measure images/s of the loader's backends and of what people use instead."""
@@ -80,6 +86,7 @@ def bench(
     from dalipipe.arguments import available_threads
     from dalipipe.benchmark import files
     from dalipipe.benchmark.measure import Settings, measure
+    from dalipipe.places import require_places
 
     settings = Settings(
         data=data,
@@ -92,11 +99,10 @@ def bench(
         images=images,
         model=model,
     )
-    if json is not None:
-        files.require_place("--json", json)
     if plot is not None:
         files.require_plot("--plot", plot)
-    console = results()
+    require_places({"--json": json, "--plot": plot}, [data, recipe])
+    console = results(beside=(json, plot))
     if data is None:
         console.print("No DATA given: measuring on generated demonstration pictures.", markup=False)
     with Bar() as bar:

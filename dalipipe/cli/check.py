@@ -18,7 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dalipipe.cli.console import Bar, printable, results
-from dalipipe.errors import ConfigError, listed
+from dalipipe.cli.paths import given_path
+from dalipipe.errors import listed
+from dalipipe.writing import write_file
 
 if TYPE_CHECKING:
     from dalipipe.inspection import Duplicates, File, Fixes, Report, Tally
@@ -53,6 +55,7 @@ def check(
     data: Annotated[
         Path | None,
         typer.Argument(
+            parser=given_path,
             metavar="DATA",
             help="Folder that holds a folder of images per class, or train and val that hold those. "
             "Default: generated demonstration pictures.",
@@ -60,12 +63,14 @@ def check(
         ),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option("--json", help="Write everything found to this file.", metavar="FILE")
+        Path | None,
+        typer.Option("--json", parser=given_path, help="Write everything found to this file.", metavar="FILE"),
     ] = None,
     fix_list: Annotated[
         Path | None,
         typer.Option(
             "--fix-list",
+            parser=given_path,
             help="Write a shell script that renames misnamed images and moves away those that would fail.",
             metavar="FILE",
         ),
@@ -76,15 +81,11 @@ def check(
     The exit status is 1 where one would fail in training. Nothing in DATA is changed.
     """
     from dalipipe.arguments import available_threads  # torch takes seconds to import, which --help should not
-    from dalipipe.benchmark.files import require_place
     from dalipipe.inspection import fixes, inspect
+    from dalipipe.places import require_places
 
-    for option, path in (("--json", json), ("--fix-list", fix_list)):
-        if path is not None:
-            require_place(option, path)
-    if json is not None and fix_list is not None and json.absolute() == fix_list.absolute():
-        raise ConfigError(f"--json and --fix-list: must be two files, got {str(json)!r} for both. Rename one.")
-    console = results()
+    require_places({"--json": json, "--fix-list": fix_list}, [data])
+    console = results(beside=(json, fix_list))
     if not console.is_terminal:
         console.width = _WIDTH
     if data is None:
@@ -95,9 +96,10 @@ def check(
     _show(report, console, time.monotonic() - start)
     mend = fixes(report)
     if json is not None:
-        _write(json, (json_module.dumps(report.plain(), indent=2, allow_nan=False) + "\n").encode("ascii"))
+        text = json_module.dumps(report.plain(), indent=2, allow_nan=False) + "\n"
+        write_file(json, lambda file: file.write(text.encode("ascii")))
     if fix_list is not None:
-        _write(fix_list, mend.script())
+        write_file(fix_list, lambda file: file.write(mend.script()))
     _conclude(report, mend, console, json, fix_list)
     if not report.ok:
         raise typer.Exit(FAILED)
@@ -120,13 +122,6 @@ def _quiet_libraries() -> Iterator[IO[str]]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise ConfigError(f"{path}: must be writable, got {error.strerror}. Choose another file.") from error
 
 
 def _count(number: int, what: str) -> str:

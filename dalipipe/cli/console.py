@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import IO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dalipipe.writing import is_standard_output
 
-def results(*, quiet: bool = False) -> Console:
-    """Return a console on standard output. Where that is no terminal, lines are as long as they are."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), quiet=quiet)
+
+def results(*, quiet: bool = False, beside: Sequence[Path | None] = ()) -> Console:
+    """Return a console on standard output. Where that is no terminal, lines are as long as they are.
+
+    Args:
+        quiet: Whether it prints nothing.
+        beside: Files that the command writes: where one is /dev/stdout, the console is on standard error.
+    """
+    file = sys.stderr if any(map(is_standard_output, beside)) else sys.stdout
+    return Console(file=file, highlight=False, soft_wrap=not file.isatty(), quiet=quiet)
 
 
 def printable(text: object) -> str:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dalipipe.cli.console import printable, results
+from dalipipe.cli.paths import given_path
 from dalipipe.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A best.pt or last.pt.")],
+    checkpoint: Annotated[Path, typer.Argument(parser=given_path, metavar="CHECKPOINT", help="A best.pt or last.pt.")],
     data: Annotated[
         Path,
         typer.Argument(
+            parser=given_path,
             metavar="DATA",
             help="Folder of a folder of images per class; or one divided into parts: val, else test, is taken.",
         ),

@@ -12,8 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from dalipipe.cli.console import Bar, printable, results
+from dalipipe.cli.paths import given_path
 from dalipipe.errors import ConfigError
 from dalipipe.recipe import Recipe, list_recipes
+from dalipipe.writing import ending_of, write_file
 
 if TYPE_CHECKING:
     from dalipipe.parity import Report, Row
@@ -31,6 +33,7 @@ def parity(
     data: Annotated[
         Path | None,
         typer.Argument(
+            parser=given_path,
             metavar="DATA",
             help="Folder that holds a folder of images per class, or train that holds those. "
             "Default: generated demonstration pictures.",
@@ -55,11 +58,16 @@ def parity(
     draws: Annotated[int, typer.Option("--draws", min=1, max=1000, help="Draws of each image.", metavar="N")] = 2,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random decisions.", metavar="N")] = 0,
     json: Annotated[
-        Path | None, typer.Option("--json", help="Write every figure to this file.", metavar="FILE")
+        Path | None, typer.Option("--json", parser=given_path, help="Write every figure to this file.", metavar="FILE")
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", help="Draw the worst images and what differs: a .png file.", metavar="FILE.png"),
+        typer.Option(
+            "--picture",
+            parser=given_path,
+            help="Draw the worst images and what differs: a .png file.",
+            metavar="FILE.png",
+        ),
     ] = None,
 ) -> None:
     """Compare the backends with torchvision, pixel by pixel: each step alone, and the whole recipe.
@@ -72,10 +80,11 @@ def parity(
     from dalipipe.arguments import available_threads  # torch takes seconds to import, which --help should not
     from dalipipe.parity import Settings, compare
     from dalipipe.parity.images import open_images, spread_out
+    from dalipipe.places import require_places
 
-    for option, path in (("--json", json), ("--picture", picture)):
-        _require_place(option, path)
-    console = results()
+    _require_picture(picture)
+    require_places({"--json": json, "--picture": picture}, [data, *(recipe or ())])
+    console = results(beside=(json, picture))
     if not console.is_terminal:
         console.width = _WIDTH
     settings = Settings(_chosen(backends), draws, seed, available_threads())
@@ -120,15 +129,10 @@ def _chosen(backends: str) -> tuple[str, ...]:
     return names
 
 
-def _require_place(option: str, path: Path | None) -> None:
-    """Refuse, before anything is compared, a file that could not be written in the end."""
-    if path is None:
-        return
-    if option == "--picture" and path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise ConfigError(f"{option}: must end in .png, .jpg or .webp, got {path.name!r}. Rename it.")
-    if path.is_dir() or not path.parent.is_dir():
-        got = "a directory" if path.is_dir() else f"no directory {str(path.parent)!r}"
-        raise ConfigError(f"{option}: must be a file in a directory that is there, got {got}. Choose another path.")
+def _require_picture(path: Path | None) -> None:
+    """Refuse, before anything is compared, an ending of a picture that could not be drawn in the end."""
+    if path is not None and ending_of(path) not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise ConfigError(f"--picture: must end in .png, .jpg or .webp, got {path.name!r}. Rename it.")
 
 
 def _show(report: Report, console: Console) -> None:
@@ -167,10 +171,8 @@ def _cells(row: Row) -> list[str]:
 def _write(reports: list[Report], json: Path | None, picture: Path | None) -> None:
     if json is not None:
         plain = {"ok": all(report.ok for report in reports), "recipes": [report.plain() for report in reports]}
-        try:
-            json.write_text(json_module.dumps(plain, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"{json}: must be writable, got {error.strerror}. Choose another file.") from error
+        text = json_module.dumps(plain, indent=2, allow_nan=False) + "\n"
+        write_file(json, lambda file: file.write(text.encode("utf-8")))
     if picture is not None:
         from dalipipe.canvas import save
         from dalipipe.parity.picture import draw_worst

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dalipipe.cli.console import complain, printable, results
+from dalipipe.cli.paths import given_path
 from dalipipe.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A best.pt or last.pt.")],
+    checkpoint: Annotated[Path, typer.Argument(parser=given_path, metavar="CHECKPOINT", help="A best.pt or last.pt.")],
     paths: Annotated[
         list[str], typer.Argument(metavar="PATHS...", help="Images, folders (searched to any depth) and patterns.")
     ],
     top_k: Annotated[int, typer.Option("--top-k", min=1, metavar="K", help="Guesses for each image.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header, safe in spreadsheets.")] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, metavar="N", help="Images at once.")] = 32,
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What loads images.")] = "auto",
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="Where the network runs.")] = "auto",
@@ -100,14 +100,16 @@ class _Json:
 
 
 class _Csv:
-    """A header, and a row for each image that could be used; file names come out byte for byte."""
+    """A header, and a row for each image that could be used; file names come out byte for byte.
+
+    What a spreadsheet would take for a formula is kept from it: a file's name begins with ./ then, and a class' with '.
+    """
 
     def __init__(self) -> None:
         reconfigure = getattr(sys.stdout, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="surrogateescape")
+            reconfigure(errors="surrogateescape", newline="")
         self._columns = 0
-        self._writer = csv.writer(sys.stdout, lineterminator="\n")
 
     def add(self, one: Prediction) -> None:
         if one.error:
@@ -115,9 +117,23 @@ class _Csv:
         if not self._columns:
             self._columns = len(one.guesses)
             names = [f"{name}_{rank}" for rank in range(2, self._columns + 1) for name in ("class", "probability")]
-            self._writer.writerow(["file", "class", "probability", *names])
-        cells = [cell for guess in one.guesses for cell in (guess.name, f"{guess.probability:.6f}")]
-        self._writer.writerow([one.file, *cells])
+            self._write(["file", "class", "probability", *names])
+        cells = [cell for guess in one.guesses for cell in (_harmless(guess.name, "'"), f"{guess.probability:.6f}")]
+        self._write([_harmless(one.file, "./"), *cells])
+
+    def _write(self, cells: list[str]) -> None:
+        sys.stdout.write(",".join(map(_quoted, cells)) + "\n")
 
     def end(self) -> None:
         sys.stdout.flush()
+
+
+def _quoted(cell: str) -> str:
+    """Return a cell of CSV; Python's own writer leaves a lone carriage return bare, which ends a row."""
+    is_plain = cell.isprintable() and not set(cell) & set(',"') and cell == cell.strip()
+    return cell if is_plain else '"' + cell.replace('"', '""') + '"'
+
+
+def _harmless(cell: str, before: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula."""
+    return before + cell if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

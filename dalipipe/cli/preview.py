@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dalipipe.cli.console import results
+from dalipipe.cli.paths import given_path
 from dalipipe.cli.preview_text import SENTENCE_FILES, TextPreview
 from dalipipe.errors import ConfigError
 from dalipipe.recipe import Recipe
@@ -22,6 +23,7 @@ def preview(
     path: Annotated[
         Path | None,
         typer.Argument(
+            parser=given_path,
             metavar="[DATA]",
             help="A folder with a folder of images for each class, or a text file with a sentence on each line. "
             "Without it: generated pictures.",
@@ -29,7 +31,8 @@ def preview(
     ] = None,
     recipe: Annotated[str, typer.Option("--recipe", metavar="RECIPE", help="A name or a TOML file.")] = "small-data",
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE.png", help="Images: where the contact sheet goes.")
+        Path | None,
+        typer.Option("--output", parser=given_path, metavar="FILE.png", help="Images: where the contact sheet goes."),
     ] = None,
     images: Annotated[int, typer.Option("--images", min=1, max=100, help="How many images.")] = 6,
     variants: Annotated[
@@ -54,11 +57,14 @@ def preview(
         return
     if output is None:
         raise ConfigError("--output: must name a file for the contact sheet, got none. Add --output sheet.png.")
-    from dalipipe.canvas import save
+    from dalipipe.canvas import require_form, save
     from dalipipe.contact import preview as contact_sheet
+    from dalipipe.places import require_places
 
+    require_places({"--output": output}, [path, recipe])
+    require_form(output)
     sheet = contact_sheet(
         path, loaded, images=images, variants=variants or 8, seed=seed, epoch=epoch, decisions=decisions
     )
     save(sheet, output)
-    results().print(f"Wrote {output}, {sheet.width} x {sheet.height} px.", markup=False, soft_wrap=True)
+    results(beside=[output]).print(f"Wrote {output}, {sheet.width} x {sheet.height} px.", markup=False, soft_wrap=True)

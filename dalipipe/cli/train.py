@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dalipipe.cli.console import printable, results, warn
+from dalipipe.cli.paths import given_path
 from dalipipe.training.config import ADAMW_LR, DEMO, GROUPS, QUARANTINE, TrainConfig, read_config, shown_default
 from dalipipe.training.launch import Launch
 from dalipipe.training.observer import Observer, RunInfo, Step
@@ -49,6 +50,7 @@ def _with_options(command: Any) -> Any:
         "data": Annotated[
             Path | None,
             typer.Argument(
+                parser=given_path,
                 metavar="DATA",
                 help="Folder that holds a folder of images per class, or train and val that hold those. "
                 "Default: generated demonstration pictures.",
@@ -57,7 +59,9 @@ def _with_options(command: Any) -> Any:
         ],
         "config": Annotated[
             Path | None,
-            typer.Option("--config", metavar="FILE", help="TOML file of options, such as a run's config.toml."),
+            typer.Option(
+                "--config", parser=given_path, metavar="FILE", help="TOML file of options, such as a run's config.toml."
+            ),
         ],
         "set": Annotated[
             list[str] | None,

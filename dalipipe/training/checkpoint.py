@@ -4,11 +4,8 @@ A `Checkpoint` is a network with what is needed to use it; `dalipipe.training.re
 """
 
 import hashlib
-import os
-import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, Final
@@ -16,11 +13,10 @@ from typing import IO, Any, Final
 import torch
 from torch import Tensor
 
-from dalipipe.errors import ConfigError, WeightsError
+from dalipipe.errors import WeightsError
+from dalipipe.writing import write_file
 
 FORMAT: Final = "dalipipe-checkpoint-1"
-
-_TEMPORARY: Final = re.compile(r"\..+\.\d+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -48,56 +44,6 @@ class Checkpoint:
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill the file at `path` so that whoever reads it, at any moment, finds all of it or the former one.
-
-    The bytes go to a temporary file beside it, to the disk, and only then under the name.
-
-    Raises:
-        ConfigError: the file can't be written; a former one is untouched.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: must be writable, got {error.strerror or error}. Free some space or choose another --output."
-        ) from error
-    finally:
-        with suppress(OSError):  # where nothing can be written, nothing was
-            temporary.unlink(missing_ok=True)
-
-
-def remove_temporaries(directory: Path) -> None:
-    """Remove what `write_atomic` left in a directory where its process was killed.
-
-    Raises:
-        ConfigError: a file can't be removed.
-    """
-    try:
-        for path in directory.iterdir():
-            if _TEMPORARY.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"{directory}: must be writable, got {error.strerror or error}. Choose another --output."
-        ) from error
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a rename in `directory` outlive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint, tensors on the CPU, atomically.
 
@@ -119,7 +65,7 @@ def save_sealed(path: Path, content: Mapping[str, Any]) -> None:
         ConfigError: the file can't be written.
     """
     plain = _on_cpu(content)
-    write_atomic(path, lambda file: _save({**plain, "digest": digest(plain)}, file))
+    write_file(path, lambda file: _save({**plain, "digest": digest(plain)}, file))
 
 
 def _on_cpu(part: Any) -> Any:

@@ -13,8 +13,8 @@ from torch import nn
 
 from dalipipe import __version__
 from dalipipe.errors import ConfigError
-from dalipipe.training.checkpoint import write_atomic
 from dalipipe.training.trained import TrainedModel
+from dalipipe.writing import write_file
 
 FORMATS: Final = ("onnx", "torch-export")
 METADATA_FILE: Final = "dalipipe.json"
@@ -25,8 +25,10 @@ Writer: TypeAlias = Callable[[IO[bytes]], object]
 _NEEDED: Final = ("onnx", "onnxscript")
 
 
-def export_model(trained: TrainedModel, path: Path, kind: str) -> None:
+def export_model(trained: TrainedModel, path: Path, kind: str) -> int:
     """Write a network that takes batches of any size, with its preprocessing and class names in its metadata.
+
+    Returns the size of the file in bytes.
 
     Input `images`: (N, 3, H, W) float32, as the recipe makes them. Output `logits`: (N, K) float32; softmax makes them
     probabilities. The metadata (see `metadata`) is in ONNX's `metadata_props`, a JSON text each, or in the extra file
@@ -45,7 +47,7 @@ def export_model(trained: TrainedModel, path: Path, kind: str) -> None:
     model = trained.model.cpu().eval()
     example = torch.zeros(2, *trained.recipe.output_shape)  # of two: torch.export takes a size of 1 for a constant
     write = _onnx_writer if kind == "onnx" else _torch_writer
-    write_atomic(path, write(model, example, metadata(trained)))
+    return write_file(path, write(model, example, metadata(trained)))
 
 
 def metadata(trained: TrainedModel) -> dict[str, Any]:

@@ -54,6 +54,11 @@ class Launch:
         return cls(**{name: int(text) for name, text in found.items()})
 
     @property
+    def speaks(self) -> bool:
+        """Whether this process tells of what ends it: one on each machine, for all may meet it or that machine's."""
+        return self.local_rank == 0
+
+    @property
     def is_first(self) -> bool:
         """Whether this process is the one that writes and speaks."""
         return self.rank == 0

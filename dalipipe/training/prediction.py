@@ -56,8 +56,10 @@ def find_images(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[str], lis
     unless there is a file of that very name. Files given by name count as images whatever they are called.
 
     Raises:
-        SourceError: a folder can't be read.
+        SourceError: a folder can't be read, or a path is empty.
     """
+    if "" in map(expand, paths):
+        raise SourceError("predict: every path must name something, got ''. The current directory is '.'.")
     files: dict[str, None] = {}
     problems: list[Prediction] = []
     for path in map(expand, paths):

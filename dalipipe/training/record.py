@@ -10,12 +10,11 @@ from dalipipe.errors import ConfigError, WeightsError
 from dalipipe.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
-    remove_temporaries,
     save_checkpoint,
-    write_atomic,
 )
 from dalipipe.training.config import CONFIG, QUARANTINE
 from dalipipe.training.metrics import EpochMetrics
+from dalipipe.writing import remove_temporaries, write_file
 
 METRICS: Final = "metrics.jsonl"
 TIMING: Final = "timing.jsonl"
@@ -66,7 +65,7 @@ class RunRecord:
         Raises:
             ConfigError: the file can't be written.
         """
-        write_atomic(self.directory / CONFIG, lambda file: file.write(config.encode("utf-8")))
+        write_file(self.directory / CONFIG, lambda file: file.write(config.encode("utf-8")))
 
     def add(self, history: Sequence[EpochMetrics], checkpoint: Checkpoint, *, best: bool) -> None:
         """Write an epoch: last.pt, best.pt if it is the best so far, and its line.
@@ -97,7 +96,7 @@ class RunRecord:
 
     def _write_lines(self, name: str, rows: Iterable[Mapping[str, float]]) -> None:
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-        write_atomic(self.directory / name, lambda file: file.write(text.encode("ascii")))
+        write_file(self.directory / name, lambda file: file.write(text.encode("ascii")))
 
     def lacks(self, name: str, metrics: EpochMetrics) -> str:
         """Return what is wrong with a checkpoint that must be of a certain epoch; nothing if it is that.
@@ -130,7 +129,7 @@ class RunRecord:
             ConfigError: the file can't be written.
         """
         text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-        write_atomic(self.directory / SUMMARY, lambda file: file.write(text.encode("ascii")))
+        write_file(self.directory / SUMMARY, lambda file: file.write(text.encode("ascii")))
 
 
 def read_summary(directory: Path) -> dict[str, Any] | None:

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from dalipipe.errors import ConfigError, StateError, WeightsError
 from dalipipe.sources import fingerprint
-from dalipipe.training.checkpoint import read_tensors, remove_temporaries, save_sealed
+from dalipipe.training.checkpoint import read_tensors, save_sealed
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.data import Data
 from dalipipe.training.observer import Observer, RunInfo
 from dalipipe.training.record import read_summary
 from dalipipe.training.summary import versions
+from dalipipe.writing import remove_temporaries
 
 FORMAT: Final = "dalipipe-run-1"
 

@@ -3,11 +3,17 @@
 import csv
 import io
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from dalipipe.cli import app
+from dalipipe.training.trained import load_model
 
 
 def run(*arguments):
@@ -55,6 +61,61 @@ def test_predict_writes_csv(checkpoint, folder):
     assert row["file"] == str(odd)
     assert {row["class"], row["class_2"], row["class_3"]} == {"ant", "bee", "cat"}
     assert sum(float(row[name]) for name in ("probability", "probability_2", "probability_3")) == pytest.approx(1)
+
+
+ODD_NAMES = ["a\rb.png", "a\nb.png", "a\u2028b.png", " a.png", 'a,"b".png']
+ODD_NAMES += ["=1+1.png", "@SUM(A1).png", "-x.png", "+1.png"]
+
+
+def test_csv_is_valid_for_any_name_and_holds_no_formula(checkpoint, folder, monkeypatch):
+    (image, *_) = (folder / "ant").iterdir()
+    odd = folder / "odd"
+    odd.mkdir()
+    for name in ODD_NAMES:
+        shutil.copy(image, odd / name)
+    monkeypatch.chdir(odd)
+    trained = load_model(checkpoint)
+    classes = ("=cmd", "a\rb", "c")
+    monkeypatch.setattr("dalipipe.training.trained.load_model", lambda *_: trained._replace(classes=classes))
+    result = predict(checkpoint, "*", "--csv", "--top-k", 3)
+    rows = list(csv.reader(io.StringIO(result.stdout, newline="")))
+    assert [len(row) for row in rows] == [7] * (1 + len(ODD_NAMES))
+    names = [row[0] for row in rows[1:]]
+    assert [Path(name).name for name in names] == sorted(ODD_NAMES)
+    assert {row[at] for row in rows[1:] for at in (1, 3, 5)} == {"'=cmd", "a\rb", "c"}
+    assert not [name for name in names if name.startswith(("=", "+", "-", "@"))]
+    assert all(Path(name).exists() for name in names)
+
+
+def test_of_several_processes_one_speaks(checkpoint, folder, monkeypatch):
+    arguments = ("predict", checkpoint, folder, "--backend", "torchvision", "--json")
+    alone = run(*arguments)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    first = run(*arguments)
+    assert (first.exit_code, first.stdout) == (0, alone.stdout)
+    assert first.stderr == "warning: predict: one of 2 processes does the work, the others end; only train shares it.\n"
+    monkeypatch.setenv("RANK", "1")
+    for command in (arguments, ("eval", checkpoint, folder), ("export", checkpoint, "--output", folder / "x.onnx")):
+        second = run(*command)
+        assert (second.exit_code, second.output) == (0, "")
+    assert not (folder / "x.onnx").exists()
+
+
+def test_an_archive_is_to_be_unpacked(checkpoint, folder):
+    (folder / "photos.zip").write_bytes(b"PK")
+    result = predict(checkpoint, folder / "photos.zip")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "an archive. Unpack it (`unzip " in result.stderr
+
+
+def test_export_goes_into_a_pipe_or_to_standard_output(checkpoint, tmp_path):
+    command = [sys.executable, "-m", "dalipipe", "export", str(checkpoint), "--format", "torch-export", "--output"]
+    done = subprocess.run([*command, "/dev/stdout"], capture_output=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "net.pt2").write_bytes(done.stdout)
+    assert torch.export.load(tmp_path / "net.pt2").module()(torch.zeros(2, 3, 37, 35)).shape == (2, 3)
+    assert done.stderr.startswith(b"Wrote /dev/stdout, ")
 
 
 def test_eval_measures_as_training_does(checkpoint, folder):
@@ -106,7 +167,14 @@ def test_export_writes_a_file_and_says_how_to_use_it(checkpoint, tmp_path):
             ["export", "CHECKPOINT", "--format", "tflite", "--output", "net"],
             ["--format", "onnx, torch-export", "tflite"],
         ),
-        (["export", "CHECKPOINT", "--format", "torch-export", "--output", "/proc/net"], ["/proc/net", "writable"]),
+        (["export", "CHECKPOINT", "--format", "torch-export", "--output", "/proc/none"], ["/proc/none", "writable"]),
+        (["export", "CHECKPOINT", "--output", "CHECKPOINT"], ["--output: must not be a file that is read", "best.pt"]),
+        (["export", "CHECKPOINT", "--output", ""], ["--output", "must be a path, got ''"]),
+        (["export", "CHECKPOINT", "--output", "FOLDER"], ["--output", "got a directory"]),
+        (["export", "", "--output", "x"], ["CHECKPOINT", "must be a path, got ''"]),
+        (["eval", "CHECKPOINT", ""], ["DATA", "must be a path, got ''"]),
+        (["predict", "CHECKPOINT", ""], ["must name something, got ''"]),
+        (["predict", "CHECKPOINT", "FOLDER", ""], ["must name something, got ''"]),
     ],
 )
 def test_a_mistake_is_one_line(checkpoint, folder, arguments, words):

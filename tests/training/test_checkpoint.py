@@ -1,6 +1,5 @@
 import copy
 import errno
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,14 +8,11 @@ import pytest
 import torch
 
 from dalipipe.errors import ConfigError, WeightsError
-from dalipipe.training import checkpoint as module
 from dalipipe.training.checkpoint import (
     Checkpoint,
     digest,
     load_checkpoint,
-    remove_temporaries,
     save_checkpoint,
-    write_atomic,
 )
 
 CHECKPOINT = Checkpoint(
@@ -46,20 +42,6 @@ def test_plain_torch_reads_it_and_runs_no_code_of_it(tmp_path):
     assert result.stdout.split() == ["resnet18", "False"]
 
 
-def test_a_save_that_fails_leaves_the_former_file_and_no_other(tmp_path):
-    path = tmp_path / "last.pt"
-    save_checkpoint(path, CHECKPOINT)
-
-    def fail(file):
-        file.write(b"half of it")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(ConfigError, match=r"last\.pt: must be writable, got No space left on device"):
-        write_atomic(path, fail)
-    assert load_checkpoint(path).epoch == 3
-    assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
-
-
 def test_a_full_disk_is_named_though_torch_hides_it(tmp_path, monkeypatch):
     class FullDisk:
         def __init__(self, file):
@@ -76,15 +58,6 @@ def test_a_full_disk_is_named_though_torch_hides_it(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="No space left on device"):
         save_checkpoint(tmp_path / "last.pt", CHECKPOINT)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_bytes_are_on_the_disk_before_they_have_the_name(tmp_path, monkeypatch):
-    happened = []
-    fsync = os.fsync
-    path = tmp_path / "last.pt"
-    monkeypatch.setattr(module.os, "fsync", lambda fd: (happened.append(path.exists()), fsync(fd)))
-    write_atomic(path, lambda file: file.write(b"x"))
-    assert happened == [False, True]  # the file, then the directory that now names it
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"<html>not found</html>", b"PK\x03\x04" + bytes(99)])
@@ -169,10 +142,3 @@ def test_contents_that_differ_have_different_digests():
     assert digest(turned) == digest(turned.contiguous())
     with pytest.raises(TypeError, match="must be tensors and plain values, got set"):
         digest({"a": {1}})
-
-
-def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
-    for name in (".last.pt.123.tmp", ".metrics.jsonl.7.tmp", "last.pt", ".hidden", "notes.tmp", ".mine.tmp"):
-        (tmp_path / name).write_text("x")
-    remove_temporaries(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", ".mine.tmp", "last.pt", "notes.tmp"]

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 from PIL import Image
 
 from dalipipe.sources import Source
-from dalipipe.training.checkpoint import write_atomic
 from dalipipe.training.report import pictures, tiles
 from dalipipe.training.report.style import PNG_DPI, shown, style
+from dalipipe.writing import write_file
 
 if TYPE_CHECKING:
     from dalipipe.training.evaluation import Evaluation
@@ -75,7 +75,7 @@ def write_report(directory: Path, outcome: Outcome) -> None:
             AUGMENTATIONS: pictures.augmentations(sheet),
         }
         for name, figure in figures.items():
-            write_atomic(directory / name, partial(figure.savefig, dpi=PNG_DPI, format="png"))
+            write_file(directory / name, partial(figure.savefig, dpi=PNG_DPI, format="png"))
         drawn = {
             "loss": _svg(pictures.panel(pictures.loss_panel, rows, best)),
             "accuracy": _svg(pictures.panel(pictures.accuracy_panel, rows, best)),
@@ -83,7 +83,7 @@ def write_report(directory: Path, outcome: Outcome) -> None:
             "timing": _svg(pictures.timing(rows)),
         }
     page = _render(outcome, rows, drawn, wrong, sheet)
-    write_atomic(directory / REPORT, lambda file: file.write(page.encode("utf-8")))
+    write_file(directory / REPORT, lambda file: file.write(page.encode("utf-8")))
 
 
 def read_rows(directory: Path, train_images: int) -> list[dict[str, float]]:
