@@ -20,6 +20,7 @@ from dalipipe.training.options import (
     OptimizerOptions,
     ValidationOptions,
 )
+from dalipipe.training.place import beside
 
 DEMO: Final[Mapping[str, Any]] = {"recipe": "demo-train", "weights": "none", "epochs": 8, "batch_size": 8}
 """The defaults that differ where no DATA is given and the demonstration data is used."""
@@ -75,6 +76,13 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
             special["lr"] = ADAMW_LR
         return {**special, **options}
 
+    @field_validator("data", "output", mode="before")
+    @classmethod
+    def _check_path(cls, value: Any) -> Any:
+        if value == "":
+            raise ValueError("must be a path, got ''. Is a variable unset? The current directory is '.'.")
+        return value
+
     @field_validator("freeze")
     @classmethod
     def _check_freeze(cls, value: str) -> str:
@@ -107,6 +115,12 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
     def _check_interval(cls, value: str) -> str:
         Interval.parse(value)
         return value
+
+    @model_validator(mode="after")
+    def _keep_out_of_the_data(self) -> "TrainConfig":
+        if "output" not in self.model_fields_set and self.data is not None:
+            self.__dict__["output"] = beside(self.data, self.output)  # which is still none that was given
+        return self
 
     @model_validator(mode="after")
     def _check_together(self) -> "TrainConfig":

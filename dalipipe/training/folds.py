@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from dalipipe.errors import ConfigError
 from dalipipe.training.config import TrainConfig
+from dalipipe.training.lock import held_by_first
 from dalipipe.training.record import RunRecord
 from dalipipe.training.resumption import find_finished
 
@@ -35,6 +36,13 @@ def train_folds(cfg: TrainConfig, host: Any, train_once: TrainOnce) -> dict[str,
     done: dict[str, Any] | None = from_first(lambda: find_finished(cfg, observer))
     if done is not None:
         return done
+    with held_by_first(cfg.output, host.processes):
+        return _train_folds(cfg, host, train_once)
+
+
+def _train_folds(cfg: TrainConfig, host: Any, train_once: TrainOnce) -> dict[str, Any]:
+    assert cfg.folds is not None
+    from_first, observer = host.processes.from_first, host.observer
     record: RunRecord = from_first(lambda: RunRecord(cfg.output))  # its own files are those of no single run
     from_first(lambda: record.begin(cfg.to_toml()))
     summaries = []

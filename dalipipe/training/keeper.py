@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -94,7 +95,7 @@ class Keeper:
         assert signum is not None
         return StoppedError(
             f"stopped by {self._interruption.name} before {where}. "
-            f"Go on with: dalipipe train --resume --output {shlex.quote(str(self._output))}",
+            f"Go on with: dalipipe train --resume --output {quoted(self._output.absolute())}",
             signum,
         )
 
@@ -119,6 +120,15 @@ class Keeper:
         Where several processes validate, each its own part, they end together after the next training step instead.
         """
         return loader if self._state.processes.size > 1 else _Watched(loader, self.end_if_asked)
+
+
+def quoted(path: Path) -> str:
+    """Return a path as shells read it, in printable letters."""
+    text = str(path)
+    if text.isprintable():
+        return shlex.quote(text)
+    letters = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\{byte:03o}" for byte in os.fsencode(text))
+    return f"$'{''.join(letters)}'"
 
 
 class _Watched:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,13 @@ from dalipipe.training.events import require_tensorboard, write_events
 from dalipipe.training.folds import train_folds
 from dalipipe.training.interruption import interruptible
 from dalipipe.training.keeper import Keeper
+from dalipipe.training.lock import held_by_first
 from dalipipe.training.metrics import EpochMetrics
 from dalipipe.training.models import check_images, create_model, resolve_device
 from dalipipe.training.observer import Observer, RunInfo
+from dalipipe.training.place import require_apart
 from dalipipe.training.problems import check_finite, memory_explained
-from dalipipe.training.processes import Processes, check_launch
+from dalipipe.training.processes import Processes, check_launch, shared_options
 from dalipipe.training.record import BEST, CHECKPOINTS, LAST, RunRecord
 from dalipipe.training.report import Outcome, write_report
 from dalipipe.training.resumption import (
@@ -68,6 +70,8 @@ def train(cfg: TrainConfig, observer: Observer | None = None) -> dict[str, Any]:
     """
     processes = Processes.from_environment()
     cfg = check_launch(cfg, processes)
+    if cfg.data is not None and not cfg.resume:
+        require_apart(cfg.output, cfg.data)
     device = resolve_device(processes.device_name(cfg.device))
     if cfg.precision == "fp16" and device.type != "cuda":
         raise ConfigError(f"--precision: fp16 needs a CUDA device, got {device}. Use bf16.")
@@ -76,6 +80,7 @@ def train(cfg: TrainConfig, observer: Observer | None = None) -> dict[str, Any]:
     host = Host(device, processes, observer if observer and processes.is_first else Observer())
     try:
         with _determinism(cfg.deterministic), processes.joined(device):
+            processes.require_same(shared_options(cfg))
             if cfg.folds is not None:
                 return train_folds(cfg, host, train_once)
             return train_once(cfg, host)
@@ -97,15 +102,18 @@ def train_once(cfg: TrainConfig, host: Host, fold: int | None = None) -> dict[st
     done = processes.from_first(lambda: find_finished(cfg, observer))
     if done is not None:
         return done
-    checkpoints = Checkpoints(cfg.output / CHECKPOINTS)
-    earlier = processes.from_first(lambda: find_earlier(cfg, checkpoints, observer))
-    # Whether an image is in both parts was looked for when the run began.
-    opened = cfg if earlier is None else cfg.model_copy(update={"check_split": False})
-    with open_data(opened, host.device.index or 0, observer, fold, processes) as data:
+    with ExitStack() as stack:
+        stack.enter_context(held_by_first(cfg.output, processes))
+        checkpoints = Checkpoints(cfg.output / CHECKPOINTS)
+        earlier = processes.from_first(lambda: find_earlier(cfg, checkpoints, observer))
+        # Whether an image is in both parts was looked for when the run began.
+        opened = cfg if earlier is None else cfg.model_copy(update={"check_split": False})
+        opening = open_data(opened, host.device.index or 0, observer, fold, processes)
+        data = processes.together(lambda: stack.enter_context(opening))
+        processes.require_same(what_is_seen(data))
         state, info = prepare(cfg, data, host, earlier)
         template = RunCheckpoint.of(info, data, 0.0 if earlier is None else earlier.elapsed_s)
         resumed, earlier = earlier is not None, None  # what it holds is as large as the network
-        # Not before, so that an attempt without weights leaves no empty directory.
         record = processes.from_first(lambda: RunRecord(cfg.output, resumed=resumed))
         if fold is None:
             processes.from_first(lambda: record.begin(cfg.to_toml()))
@@ -128,13 +136,16 @@ def prepare(cfg: TrainConfig, data: Data, host: Host, earlier: RunCheckpoint | N
     if earlier is not None:
         check_seen(earlier.seen, what_is_seen(data))
     torch.manual_seed(cfg.seed)
-    model = create_model(cfg.model, len(data.classes), cfg.head, cfg.dropout)
-    check_images(cfg.model, model, data.smallest_batch, data.train.recipe.output_shape, training=True)
-    check_images(cfg.model, model, 1, data.val.recipe.output_shape, training=False)
-    if earlier is None:
-        weights = load_weights(model, cfg.model, data.classes, cfg.weights)
-    else:
-        weights = WeightsReport(**earlier.weights)
+
+    def build() -> tuple[torch.nn.Module, WeightsReport]:
+        model = create_model(cfg.model, len(data.classes), cfg.head, cfg.dropout)
+        check_images(cfg.model, model, data.smallest_batch, data.train.recipe.output_shape, training=True)
+        check_images(cfg.model, model, 1, data.val.recipe.output_shape, training=False)
+        if earlier is not None:
+            return model, WeightsReport(**earlier.weights)
+        return model, load_weights(model, cfg.model, data.classes, cfg.weights)
+
+    model, weights = host.processes.together(build)
     with memory_explained(cfg.model, cfg):
         model.to(host.device)
         if cfg.channels_last:

@@ -4,11 +4,12 @@ An option is a field: its name is the key in a file and, with dashes, the option
 the help, its limits the check. Nothing else needs to be written to add one.
 """
 
-import time
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field, JsonValue
+
+from dalipipe.training.place import new_output
 
 MONITORS: Final = {
     "val_loss": "min",
@@ -36,10 +37,6 @@ def option(default: Any, text: str, metavar: str = "", shown: str = "", **limits
     if callable(default):
         return Field(default_factory=default, description=text, json_schema_extra=extra, **limits)
     return Field(default=default, description=text, json_schema_extra=extra, **limits)
-
-
-def _new_output() -> Path:
-    return Path("runs", time.strftime("%Y%m%d-%H%M%S"))
 
 
 class DataOptions(BaseModel):
@@ -138,7 +135,7 @@ class ValidationOptions(BaseModel):
 class MachineOptions(BaseModel):
     """Where it runs, and where the results go."""
 
-    output: Path = option(_new_output, "Directory for checkpoints and metrics.", "DIR", "runs/DATE-TIME")
+    output: Path = option(new_output, "Directory for checkpoints and metrics.", "DIR", "runs/DATE-TIME")
     report: bool = option(True, "Draw pictures of the run, and report.html with all of them.")
     checkpoint_every: str = option(
         "10min", "How often to save the run within an epoch: after N batches, or 90s, 10min, 1h.", "N|TIME"

@@ -6,7 +6,7 @@ writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MethodType
 from typing import Any, TypeVar
@@ -119,6 +119,53 @@ class Processes(Launch):
         found: Value = sent[0]
         return found
 
+    def together(self, make: Callable[[], Value]) -> Value:
+        """Return what a function returns, once it has returned on every process.
+
+        Raises:
+            DalipipeError: the function raised it here.
+            ConfigError: it raised a DalipipeError elsewhere; the message names the process.
+        """
+        if self.size == 1:
+            return make()
+        made: list[Value] = []
+        problem: DalipipeError | None = None
+        try:
+            made.append(make())
+        except DalipipeError as error:
+            problem = error
+        told = self.gathered(None if problem is None else str(problem))
+        well = [rank for rank, text in enumerate(told) if text is None]
+        if problem is not None:
+            if well:
+                problem.add_note(f"This is of rank {self.rank}; rank {well[0]} has no such problem.")
+            raise problem
+        for rank, text in enumerate(told):
+            if text is not None:
+                raise ConfigError(f"rank {rank}: {text} Rank {self.rank} has no such problem.")
+        return made[0]
+
+    def require_same(self, what: Mapping[str, str]) -> None:
+        """Refuse to go on where the processes differ in something.
+
+        Args:
+            what: What this process has, by name.
+
+        Raises:
+            ConfigError: another has something else; both sides are named.
+        """
+        if self.size == 1:
+            return
+        first, *others = self.gathered(dict(what))
+        for rank, other in enumerate(others, 1):
+            for name in {**first, **other}:
+                wanted, got = first.get(name, "none"), other.get(name, "none")
+                if wanted != got:
+                    raise ConfigError(
+                        f"rank {rank}: the {name} must be the same as on rank 0, {wanted}, got {got}. "
+                        "Give every process the same data and options."
+                    )
+
     def wrapped(self, model: nn.Module) -> nn.Module:
         """Return a module whose gradients are the mean over all processes; the model itself where there is only one."""
         if self.size == 1 or not any(parameter.requires_grad for parameter in model.parameters()):
@@ -168,6 +215,15 @@ def check_launch(cfg: TrainConfig, processes: Processes) -> TrainConfig:
     if cfg.on_error == "skip":
         raise ConfigError("--on-error: must keep batches equally large with torchrun, got skip. Use substitute.")
     return cfg.model_copy(update={"resume": cfg.resume or processes.restarts > 0})
+
+
+_OWN_OPTIONS = ("data", "recipe", "weights", "threads", "device")
+"""Options that may differ between machines. What comes of the first three is compared."""
+
+
+def shared_options(cfg: TrainConfig) -> dict[str, str]:
+    """Return the options that must be the same on every process, by name as `Processes.require_same` takes them."""
+    return {f"option {name}": str(value) for name, value in cfg.plain().items() if name not in _OWN_OPTIONS}
 
 
 class _Sum(torch.autograd.Function):
