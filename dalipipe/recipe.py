@@ -273,11 +273,36 @@ class Recipe(BaseModel):
         That is the one named by `evaluation` (a recipe's name, or a path beside this recipe's file). Without one:
         resize to 256/224 of the output, crop the centre, and keep this recipe's rescaling and normalisation. Where this
         recipe applies the Exif orientation, so does its twin.
+
+        A recipe that comes with dalipipe is the twin of images of its own size and normalisation only: for a changed
+        copy of its training recipe the twin is derived. A file of one's own may have another size.
+
+        Raises:
+            RecipeError: the file that `evaluation` names can't be read, or normalises otherwise than this recipe.
         """
-        twin = Recipe.load(self.evaluation) if self.evaluation else self._derived_twin()
+        twin = self._named_twin() if self.evaluation else self._derived_twin()
         if not self.apply_exif_orientation or twin.apply_exif_orientation:
             return twin
         return twin.model_copy(update={"apply_exif_orientation": True})
+
+    def _named_twin(self) -> Recipe:
+        twin = Recipe.load(self.evaluation)
+        if self.kind == "text" or twin.kind == "text":
+            return twin
+        same_levels = twin.levels == self.levels
+        if self.evaluation in list_recipes():
+            if same_levels and twin.output_shape == self.output_shape:
+                return twin
+            _, height, width = self.output_shape
+            return self._derived_twin().model_copy(
+                update={"name": f"{self.name}-eval (derived: {height} x {width} px)"}
+            )
+        if not same_levels:
+            raise RecipeError(
+                f"recipe {self.name!r}: images for evaluation must be normalised as those for training, got another"
+                f" mean or standard deviation in {self.evaluation!r}. Use those of the training recipe there."
+            )
+        return twin
 
     def _derived_twin(self) -> Recipe:
         if not self.is_random:

@@ -11,7 +11,7 @@ from dalipipe import ops
 from dalipipe.errors import RecipeError
 from dalipipe.ops import OPS, ImageSpec
 from dalipipe.ops.refused import REFUSED
-from dalipipe.recipe import Recipe, build_op, list_recipes
+from dalipipe.recipe import Recipe, build_op, list_recipes, recipes_dir
 
 ROWS = tomllib.loads((Path(__file__).parent / "ops.toml").read_text())
 CASES = [(name, arguments) for name, rows in ROWS.items() for arguments in rows]
@@ -92,6 +92,33 @@ def test_the_twin_is_derived_where_none_is_named():
     assert twin.ops == (ops.Resize(size=256), ops.CenterCrop(size=224), ops.ToDtype(scale=True))
     oblong = Recipe(name="mine", ops=(ops.RandomResizedCrop(size=(29, 37)),)).eval_twin()
     assert oblong.ops == (ops.Resize(size=(29, 37)),)
+
+
+@pytest.mark.parametrize(
+    "change", [("224", "128"), ("0.5, 0.5, 0.5", "0.4, 0.5, 0.6"), ("size = 224", "size = [224, 200]")]
+)
+def test_a_changed_copy_of_a_shipped_recipe_gets_a_twin_of_its_own(tmp_path, change):
+    text = (recipes_dir() / "small-data.toml").read_text()
+    assert change[0] in text
+    (tmp_path / "mine.toml").write_text(text.replace(*change))
+    recipe = Recipe.load(tmp_path / "mine.toml")
+    twin = recipe.eval_twin()
+    assert (twin.output_shape, twin.levels, twin.is_random) == (recipe.output_shape, recipe.levels, False)
+    assert "derived" in twin.name
+
+
+def test_a_twin_of_ones_own_may_have_another_size_and_no_other_normalisation(tmp_path):
+    def write(name, op, mean):
+        (tmp_path / name).write_text(
+            'evaluation = "check.toml"\n' + toml_of(op, op_toml("Normalize", mean=mean, std=[0.5]))
+        )
+
+    write("train.toml", op_toml("RandomResizedCrop", size=8), [0.5])
+    write("check.toml", op_toml("Resize", size=[16, 16]), [0.5])
+    assert Recipe.load(tmp_path / "train.toml").eval_twin().output_shape == (3, 16, 16)
+    write("check.toml", op_toml("Resize", size=[16, 16]), [0.4])
+    with pytest.raises(RecipeError, match=r"must be normalised as those for training, got another .*check\.toml'"):
+        Recipe.load(tmp_path / "train.toml").eval_twin()
 
 
 def test_the_twin_beside_a_file_is_found_from_anywhere(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Answer requests until standard input ends."""
+    logging.getLogger("dalipipe").setLevel(logging.ERROR)  # the process that asks has said it
     # What libraries print to standard output must not pass for an answer.
     with os.fdopen(os.dup(1), "w", encoding="ascii") as answers:
         os.dup2(2, 1)

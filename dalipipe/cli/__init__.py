@@ -4,6 +4,7 @@ A command is a module of this package with a function `register(app)`. At the to
 only; what it needs of torch, torchvision or DALI it imports when it runs, so that `--help` is quick.
 """
 
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ class _Group(TyperGroup):
         **extra: Any,
     ) -> Any:
         ended = "interrupted"
+        _show_warnings()
         try:
             status = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         except StoppedError as error:
@@ -65,6 +67,20 @@ class _Group(TyperGroup):
         if not standalone_mode:
             return status
         sys.exit(status)
+
+
+class _Lines(logging.Handler):
+    """Shows what is logged as the command line shows warnings; of several processes on a machine, one does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if _speaks():
+            warn(record.getMessage())
+
+
+def _show_warnings() -> None:
+    log = logging.getLogger("dalipipe")
+    if not any(isinstance(handler, _Lines) for handler in log.handlers):
+        log.addHandler(_Lines(logging.WARNING))
 
 
 def _speaks() -> bool:

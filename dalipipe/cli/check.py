@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -116,7 +116,11 @@ def _quiet_libraries() -> Iterator[IO[str]]:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
-        with os.fdopen(os.dup(kept), "w", encoding=sys.stderr.encoding or "utf-8") as terminal:
+        # What Python says, warnings above all, is no chatter.
+        with (
+            os.fdopen(os.dup(kept), "w", encoding=sys.stderr.encoding or "utf-8") as terminal,
+            redirect_stderr(terminal),
+        ):
             yield terminal
     finally:
         os.dup2(kept, 2)

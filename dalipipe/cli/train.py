@@ -242,12 +242,16 @@ def _conclude(console: Console, cfg: TrainConfig, summary: dict[str, Any]) -> No
 
 
 def _of_run(cfg: TrainConfig, summary: dict[str, Any]) -> list[str]:
-    best, chance = summary["best"], 1 / len(summary["classes"])
+    best, largest = summary["best"], max(summary["evaluation"]["per_class"], key=lambda one: one["images"])
+    share = largest["images"] / max(1, summary["evaluation"]["images"])
+    name = printable(largest["name"])
     stopped = summary["last"]["epoch"]
     early = f"Stopped after epoch {stopped}: no better {cfg.monitor} in {summary['patience']} epochs."
     return [
         *([early] if summary["stopped_early"] else []),
-        f"Best: epoch {best['epoch']}, {best['val_acc']:.1%} of the validation images right (chance: {chance:.1%}).",
+        f"Best: epoch {best['epoch']}, {best['val_acc']:.1%} of the validation images right.",
+        f"To take all of them for {name}, the largest class, would be right for {share:.1%}."
+        + (" The network does no better." if best["val_acc"] <= share else ""),
         f"Took {summary['duration_s']:.0f} s. The network is in {printable(cfg.output / 'best.pt')}, "
         "the numbers are in metrics.jsonl and summary.json beside it.",
         *_of_bad_files(cfg, summary["bad_files"]),

@@ -76,11 +76,13 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
             special["lr"] = ADAMW_LR
         return {**special, **options}
 
-    @field_validator("data", "output", mode="before")
+    @field_validator("data", "output", "recipe", "weights", mode="before")
     @classmethod
     def _check_path(cls, value: Any) -> Any:
         if value == "":
             raise ValueError("must be a path, got ''. Is a variable unset? The current directory is '.'.")
+        if not str(value).isprintable() and not _is_unicode(str(value)):
+            raise ValueError(f"must be a name in UTF-8, which config.toml can hold, got {str(value)!r}. Rename it.")
         return value
 
     @field_validator("freeze")
@@ -185,6 +187,14 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
                     lines.append(f"{name} = {_toml(_absolute(name, value))}")
             parts.append("\n".join(lines))
         return "\n\n".join(parts) + "\n"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _most_bad(text: str) -> int | float | None:

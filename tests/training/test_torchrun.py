@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -50,6 +51,12 @@ def folder(tmp_path_factory):
     for bad in ("train/red/3.png", "train/blue/0.png", "val/blue/1.png"):
         (root / "spoilt" / bad).write_text("<html>")
     (root / "tiny.toml").write_text(RECIPE)
+    (root / "other.toml").write_text(RECIPE.replace("0.5", "0.4"))
+    for name in ("fewer", "renamed", "copied"):
+        shutil.copytree(root / "images", root / name)
+    (root / "fewer/train/red/3.png").unlink()
+    for part in ("train", "val"):
+        (root / "renamed" / part / "red").rename(root / "renamed" / part / "rot")
     return root
 
 
@@ -122,6 +129,29 @@ def test_what_processes_tell_each_other(two):
             "gathered": [{"rank": 0}, {"rank": 1}],
             "from_first": "rank 0",
         }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("files", r"rank 1: the training images must be the same as on rank 0, 23 \(\w+\), got 22 \(\w+\)"),
+        ("classes", r"rank 1: the classes must be the same as on rank 0, .*'red'\), got .*'rot'\)"),
+        ("recipe", r"rank 1: the training recipe must be the same as on rank 0, .* got "),
+        ("options", "rank 1: the option lr must be the same as on rank 0, 0.02, got 0.03"),
+        ("one that can't open its data", "rank 1.* rank 0 has no such problem"),
+        ("one that can't find its weights", "rank 1.* rank 0 has no such problem"),
+    ],
+)
+def test_a_process_that_sees_something_else_ends_the_run(two, name, words):
+    for rank in two:
+        assert re.search(words, rank["differing"][name], re.I), rank["differing"][name]
+
+
+@pytest.mark.slow
+def test_a_place_of_its_own_is_no_difference(folder, two):
+    assert [rank["differing"]["another folder with the same images"] for rank in two] == ["", ""]
+    assert (folder / "differing/summary.json").exists()
 
 
 @pytest.mark.slow

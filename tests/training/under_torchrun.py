@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dalipipe.errors import StoppedError
+from dalipipe.errors import ConfigError, DalipipeError, StoppedError
 from dalipipe.training import loop, steps
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.processes import Processes
@@ -37,7 +37,7 @@ def smooth_model(name, classes, head, dropout):
 
 def config(folder, output, **options):
     given = {**SMOOTH, "backend": "torchvision", "data": "images", **options}
-    data, recipe = folder / given.pop("data"), str(folder / "tiny.toml")
+    data, recipe = folder / given.pop("data"), str(folder / given.pop("recipe", "tiny.toml"))
     return TrainConfig(**{**given, "data": data, "recipe": recipe, "output": folder / output})
 
 
@@ -78,6 +78,7 @@ def main():
                 seen[name] = watched(config(folder, f"two/{name}", **options))
             seen["taken up"] = watched(config(folder, "taken up", resume=True))
             seen["checked"] = exchanges(mine)
+            seen["differing"] = {name: refused(folder, mine, *options) for name, options in DIFFERING.items()}
     elif mode == "killed":
 
         def die():
@@ -93,6 +94,28 @@ def main():
 
         seen = watched(config(folder, "stopped", checkpoint_every="1h"), 2, stop)
     Path(folder, f"{mode}-{mine.rank}-{mine.restarts}.json").write_text(json.dumps(seen))
+
+
+DIFFERING = {
+    "files": ({}, {"data": "fewer"}),
+    "classes": ({}, {"data": "renamed"}),
+    "recipe": ({}, {"recipe": "other.toml"}),
+    "options": ({"lr": 0.02}, {"lr": 0.03, "resume": True}),
+    "one that can't open its data": ({}, {"data": "gone"}),
+    "one that can't find its weights": ({}, {"weights": "gone.pt"}),
+    "another folder with the same images": ({}, {"data": "copied"}),
+}
+
+
+def refused(folder, mine, *options):
+    """What a process is told where each has other options."""
+    try:
+        watched(config(folder, "differing", epochs=1, **{"data": "images", **options[mine.rank]}))
+    except ConfigError as error:
+        return str(error)
+    except DalipipeError as error:
+        return " ".join([str(error), *error.__notes__])
+    return ""
 
 
 def exchanges(mine):
