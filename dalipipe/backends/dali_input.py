@@ -16,6 +16,7 @@ from dalipipe.backends.compiled import operator, sound, turner, within
 from dalipipe.limits import pixel_limit
 from dalipipe.recipe import Recipe
 from dalipipe.sources.base import Item
+from dalipipe.sources.reading import is_ordinary
 
 Device = Literal["cpu", "gpu"]
 _STAND_IN = Path(__file__).with_name("pixel.ppm")
@@ -28,7 +29,16 @@ def bytes_constant(numbers: NDArray[Any]) -> DataNode:
 
 def encode(item: Item) -> NDArray[np.uint8]:
     """Return the bytes of a path or an encoded image as an array."""
-    return np.frombuffer(os.fsencode(item) if isinstance(item, str) else item, dtype=np.uint8)
+    return np.frombuffer(_openable(item) if isinstance(item, str) else item, dtype=np.uint8)
+
+
+def _openable(path: str) -> bytes:
+    """Return a path as bytes; of what has become a pipe, where DALI would wait, one that can't be opened."""
+    try:
+        is_safe = is_ordinary(path)
+    except OSError:  # DALI's to find out
+        is_safe = True
+    return os.fsencode(path if is_safe else f"{path}/.")
 
 
 def stand_in(kind: str) -> NDArray[np.uint8]:

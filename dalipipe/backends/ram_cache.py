@@ -21,7 +21,7 @@ from dalipipe.errors import ConfigError, ResourceError
 from dalipipe.orientation import upright
 from dalipipe.sources import Source
 from dalipipe.sources.base import Item, encoded_bytes, key_of, name_of
-from dalipipe.sources.reading import patiently
+from dalipipe.sources.reading import open_ordinary, patiently
 
 _FILL_BATCH = 64
 _log = logging.getLogger("dalipipe")
@@ -39,7 +39,10 @@ def _size_bytes(item: Item) -> int:
 
 
 def _pixel_bytes(item: str | bytes) -> int:
-    with Image.open(item if isinstance(item, str) else io.BytesIO(item)) as image:
+    with (
+        open_ordinary(item) if isinstance(item, str) else io.BytesIO(item) as file,
+        Image.open(file) as image,
+    ):
         return 3 * image.width * image.height
 
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from dalipipe.errors import ResourceError, SourceError, listed
 from dalipipe.sources.base import Item, Source, encoded_bytes, name_of
-from dalipipe.sources.reading import patiently
+from dalipipe.sources.reading import open_ordinary, patiently
 
 _END = 4096  # bytes: two photos of the same size nearly always differ in their ends, where their headers often don't
 
@@ -131,7 +131,7 @@ def _size(item: Item) -> int:
 def _end(item: Item) -> bytes:
     if not isinstance(item, str):
         return _whole(item)
-    with Path(item).open("rb") as file:
+    with open_ordinary(item) as file:
         file.seek(0, 2)
         file.seek(max(0, file.tell() - _END))
         return hashlib.sha256(file.read()).digest()
@@ -139,7 +139,7 @@ def _end(item: Item) -> bytes:
 
 def _whole(item: Item) -> bytes:
     if isinstance(item, str):
-        with Path(item).open("rb") as file:
+        with open_ordinary(item) as file:
             return hashlib.file_digest(file, "sha256").digest()
     content = item if isinstance(item, bytes) else repr(item.shape).encode() + item.tobytes()
     return hashlib.sha256(content).digest()

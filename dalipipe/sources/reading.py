@@ -11,6 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -143,13 +144,25 @@ def is_ordinary(path: str | os.PathLike[str]) -> bool:
     return stat.S_ISREG(Path(path).stat().st_mode)
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
+def open_ordinary(path: str | os.PathLike[str]) -> BufferedReader:
+    """Return an ordinary file open for reading. Nothing is waited for.
+
+    Raises:
+        OSError: it can't be opened, or is a pipe, a socket, a device or a folder.
+    """
+
     def without_waiting(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NONBLOCK)  # of a pipe, opening it would wait for a writer
 
-    with open(path, "rb", opener=without_waiting) as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if not stat.S_ISREG(mode):
-            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-            raise OSError(code, "is a directory" if code == errno.EISDIR else "not an ordinary file", path)
+    file = open(path, "rb", opener=without_waiting)  # noqa: SIM115 (a str may hold bytes that are not UTF-8)
+    mode = os.fstat(file.fileno()).st_mode
+    if stat.S_ISREG(mode):
+        return file
+    file.close()
+    code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+    raise OSError(code, "is a directory" if code == errno.EISDIR else "not an ordinary file", path)
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    with open_ordinary(path) as file:
         return file.read()

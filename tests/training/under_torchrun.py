@@ -100,7 +100,7 @@ DIFFERING = {
     "files": ({}, {"data": "fewer"}),
     "classes": ({}, {"data": "renamed"}),
     "recipe": ({}, {"recipe": "other.toml"}),
-    "options": ({"lr": 0.02}, {"lr": 0.03, "resume": True}),
+    "options": ({"lr": 0.02}, {"lr": 0.03}),
     "one that can't open its data": ({}, {"data": "gone"}),
     "one that can't find its weights": ({}, {"weights": "gone.pt"}),
     "another folder with the same images": ({}, {"data": "copied"}),

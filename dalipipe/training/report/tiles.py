@@ -17,6 +17,7 @@ from dalipipe.recipe import Recipe
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source
 from dalipipe.sources.base import Item, name_of
+from dalipipe.sources.reading import open_ordinary
 
 if TYPE_CHECKING:
     from dalipipe.training.evaluation import Evaluation
@@ -75,7 +76,10 @@ def thumbnail(source: Source, index: int, side_px: int = SIDE_PX) -> Pixels:
 def _open(item: Item, side_px: int) -> Image.Image:
     if isinstance(item, np.ndarray):
         return Image.fromarray(item)
-    with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as opened:
+    with (
+        open_ordinary(item) if isinstance(item, str) else io.BytesIO(item) as file,
+        Image.open(file) as opened,
+    ):
         opened.draft("RGB", (side_px, side_px))  # a large JPEG is decoded at a fraction of its size
         return opened.convert("RGB")
 
