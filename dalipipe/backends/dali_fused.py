@@ -11,7 +11,6 @@ Pixels that are in memory already are read where they lie: their address goes in
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -46,7 +45,6 @@ from dalipipe.records import OUT_H, OUT_W, RECORD
 from dalipipe.regions import regions
 from dalipipe.sources.base import Item
 
-_log = logging.getLogger("dalipipe")
 _FINISH = 6  # numbers of the finish: scale and shift of each channel; the strides and the size of the output follow
 
 
@@ -130,7 +128,6 @@ def runner(dtype: torch.dtype) -> Compiled:
     height and width of pixels in memory, or zeros) -> images (a, b, c), uint8 or float32.
     """
     levels = dtype == torch.uint8
-    _log.info("dali-cpu: loading its kernels; the first time on a machine they are compiled, which takes a while")
     return Compiled(
         callback(SETUP_SIGNATURE)(_run_setup),
         callback(RUN_SIGNATURE)(_run_to_levels if levels else _run_to_floats),

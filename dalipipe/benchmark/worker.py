@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 def main() -> None:
     """Answer requests until standard input ends."""
     logging.getLogger("dalipipe").setLevel(logging.ERROR)  # the process that asks has said it
+    log = logging.getLogger("dalipipe.compilation")  # says when there is a wait for the compiler
+    log.setLevel(logging.INFO)
+    log.addHandler(logging.StreamHandler())
     # What libraries print to standard output must not pass for an answer.
     with os.fdopen(os.dup(1), "w", encoding="ascii") as answers:
         os.dup2(2, 1)

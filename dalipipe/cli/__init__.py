@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ from typer.core import TyperGroup
 
 from dalipipe import __version__
 from dalipipe.cli import bench, check, evaluate, export, parity, predict, preview, recipes, train
-from dalipipe.cli.console import complain, printable, warn
+from dalipipe.cli.console import compiling_said, complain, printable, warn
 from dalipipe.errors import DalipipeError, DecodeError, DivergedError, PeerError, ResourceError, StoppedError
 from dalipipe.training.launch import Launch
 
@@ -47,7 +48,8 @@ class _Group(TyperGroup):
         ended = "interrupted"
         _show_warnings()
         try:
-            status = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            with compiling_said() if _speaks() else nullcontext():
+                status = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         except StoppedError as error:
             status, ended = SIGNALLED + error.signum, printable(error)
         except DalipipeError as error:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dalipipe.cli.console import Bar, printable, results
+from dalipipe.cli.console import Bar, printable, results, said_on
 from dalipipe.cli.paths import given_path
 from dalipipe.errors import listed
 from dalipipe.writing import write_file
@@ -91,7 +91,7 @@ def check(
     if data is None:
         console.print("No DATA given: checking generated demonstration pictures.", markup=False)
     start = time.monotonic()
-    with _quiet_libraries() as terminal, Bar(terminal) as bar:
+    with _quiet_libraries() as terminal, said_on(terminal), Bar(terminal) as bar:
         report = inspect(data, available_threads(), bar.show)
     _show(report, console, time.monotonic() - start)
     mend = fixes(report)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -40,6 +42,42 @@ def complain(problem: BaseException | str) -> None:
     """Print `error: <message>` and, of an exception, its notes, in one line on standard error."""
     parts = [str(problem), *getattr(problem, "__notes__", ())]
     print(f"error: {printable(' '.join(parts))}", file=sys.stderr)
+
+
+class _OnTerminal(logging.Handler):
+    """Prints what is logged, in one line, on standard error."""
+
+    terminal: IO[str] | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(printable(record.getMessage()), file=self.terminal or sys.stderr, flush=True)
+
+
+_ON_TERMINAL = _OnTerminal()
+
+
+@contextmanager
+def compiling_said() -> Iterator[None]:
+    """Say on standard error when there is a wait for the compiler, as a loader says it in its log."""
+    log = logging.getLogger("dalipipe.compilation")
+    level = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(_ON_TERMINAL)
+    try:
+        yield
+    finally:
+        log.removeHandler(_ON_TERMINAL)
+        log.setLevel(level)
+
+
+@contextmanager
+def said_on(terminal: IO[str]) -> Iterator[None]:
+    """Say it on a file, where standard error is led elsewhere."""
+    _ON_TERMINAL.terminal = terminal
+    try:
+        yield
+    finally:
+        _ON_TERMINAL.terminal = None
 
 
 class Bar:

@@ -7,5 +7,6 @@ another version of Numba is a new name: nothing that was compiled from something
 
 from dalipipe.compilation.decorators import callback, compiled
 from dalipipe.compilation.pointers import address_as_void_pointer
+from dalipipe.compilation.wait import seconds
 
-__all__ = ["address_as_void_pointer", "callback", "compiled"]
+__all__ = ["address_as_void_pointer", "callback", "compiled", "seconds"]

@@ -7,8 +7,10 @@ from typing import Any
 
 from numba import njit
 from numba.core.ccallback import CFunc
+from numba.core.dispatcher import Dispatcher
 
 from dalipipe.compilation.kept import Kept
+from dalipipe.compilation.wait import counted
 
 
 def compiled(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -21,7 +23,9 @@ def compiled(function: Callable[..., Any] | None = None, /, **options: Any) -> A
     if function is None:
         return lambda given: compiled(given, **options)
     dispatcher = njit(**options)(function)
-    dispatcher._cache = Kept(function, options)
+    if isinstance(dispatcher, Dispatcher):  # it isn't where NUMBA_DISABLE_JIT is set
+        vars(dispatcher)["_cache"] = Kept(function, options)
+        vars(dispatcher)["compile"] = counted(dispatcher.compile)
     return dispatcher
 
 
@@ -35,7 +39,7 @@ def callback(signature: Any) -> Callable[[Callable[..., Any]], CFunc]:
     def decorate(function: Callable[..., Any]) -> CFunc:
         made = CFunc(function, (signature.args, signature.return_type), locals={}, options={"nopython": True})
         vars(made)["_cache"] = Kept(function, {})
-        made.compile()
+        counted(made.compile)()
         return made
 
     return decorate

@@ -18,6 +18,7 @@ from numba.core.serialize import dumps
 
 from dalipipe.compilation.content import digest, toolchain
 from dalipipe.compilation.home import home
+from dalipipe.compilation.wait import missed
 
 _FORMAT = "1"
 
@@ -66,8 +67,14 @@ class Kept(_Cache):
         """Do nothing: what is on disk stays true."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return the compiled code for a signature, None where it must be made."""
+        """Return the compiled code for a signature; None where it must be made, which is said."""
         target_context.refresh()
+        found = self._load(sig, target_context)
+        if found is None:
+            missed()
+        return found
+
+    def _load(self, sig: Any, target_context: Any) -> Any:
         path = self._path(sig, target_context.codegen())
         if path is None:
             return None

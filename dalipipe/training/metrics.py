@@ -101,12 +101,21 @@ class Tally:
 class Meter:
     """Times one pass over batches as the network feels it: the wait for the first batch counts.
 
+    What does not count is the time in which kernels are compiled, since that is spent once per version.
+
     Args:
         clock: Seconds; replaced in tests.
+        compiling: Seconds that this process has compiled so far; replaced in tests.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Callable[[], float] = time.perf_counter, compiling: Callable[[], float] | None = None
+    ) -> None:
+        from dalipipe.compilation import seconds  # here, since it loads Numba
+
+        compiled = compiling or seconds
+        before_s = compiled()
+        self._clock: Callable[[], float] = lambda: clock() - (compiled() - before_s)
         self._start: float | None = None
         self._end: float | None = None
         self._waited_s = 0.0

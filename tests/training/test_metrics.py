@@ -71,3 +71,19 @@ def test_a_small_last_batch_weighs_by_its_images():
     assert tally.images == 4
     assert tally.loss == 2.0
     assert tally.accuracy == 0.75
+
+
+def test_time_spent_on_compiling_does_not_count():
+    clock, compiled = FakeClock(), FakeClock()
+
+    def compiling():
+        clock.now_s += 40.0
+        compiled.now_s += 40.0
+        yield from batches(clock, count=3, size=4, wait_s=1.0)
+
+    compiled.now_s = 7.0  # before the epoch
+    meter = Meter(clock, compiled)
+    for _ in meter.watch(compiling()):
+        clock.now_s += 1.0
+    assert meter.img_per_s == 2.0
+    assert meter.data_wait_fraction == 0.5
