@@ -215,7 +215,8 @@ def _start(info: RunInfo) -> str:
     weights = info.weights
     if not weights.loaded:
         return "random"
-    parts = [f"{weights.loaded} tensors from {info.cfg.weights}"]
+    named = f", named there {weights.prefix}..." if weights.prefix else ""
+    parts = [f"{weights.loaded} tensors from {info.cfg.weights}{named}"]
     for number, names, what in (
         (len(weights.fresh), weights.fresh, "missing there, so random"),
         (len(weights.skipped), weights.skipped, "skipped of it"),

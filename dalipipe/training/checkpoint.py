@@ -4,8 +4,7 @@ A `Checkpoint` is a network with what is needed to use it; `dalipipe.training.re
 """
 
 import hashlib
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, Final
@@ -13,7 +12,8 @@ from typing import IO, Any, Final
 import torch
 from torch import Tensor
 
-from dalipipe.errors import WeightsError
+from dalipipe.errors import WeightsError, shown
+from dalipipe.training.unpickling import classes_in, load, tensors_in
 from dalipipe.writing import write_file
 
 FORMAT: Final = "dalipipe-checkpoint-1"
@@ -130,13 +130,83 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Return the checkpoint in the file.
 
     Raises:
-        WeightsError: no such file, a damaged one, or one that isn't a checkpoint of dalipipe.
+        WeightsError: no such file, a damaged one, one that isn't a checkpoint of dalipipe, or one whose parts aren't
+            what they must be.
     """
     content = read_tensors(path)
     if not is_checkpoint(content):
-        raise WeightsError(f"{path}: must be a checkpoint of dalipipe, got another file. Give a best.pt or last.pt.")
+        kinds = classes_in(content)
+        got = f"a pickle of {kinds}, which is not loaded" if kinds else "another file"
+        raise WeightsError(f"{path}: must be a checkpoint of dalipipe, got {got}. Give a best.pt or last.pt.")
+    return checked_checkpoint(path, content)
+
+
+def checked_checkpoint(path: Path, content: Mapping[str, Any]) -> Checkpoint:
+    """Return the checkpoint that the content of a file of ours is.
+
+    Raises:
+        WeightsError: a part of it isn't what it must be.
+    """
+    for name, (holds, words) in _PARTS.items():
+        if not holds(content.get(name)):
+            got = shown(content[name]) if name in content else "none"
+            raise WeightsError(f"{path}: {name} of the checkpoint must be {words}, got {got}. Fetch or save it again.")
+    classes = content["classes"]
+    if not any(tensor.ndim and len(tensor) == len(classes) for tensor in content["state_dict"].values()):
+        raise WeightsError(
+            f"{path}: must hold a row of weights for each of its {len(classes):,} classes, got a network without. "
+            "Fetch or save it again."
+        )
     known = {each.name: content[each.name] for each in fields(Checkpoint) if each.name in content}
-    return Checkpoint(**{**known, "classes": tuple(known["classes"])})
+    return Checkpoint(**{**known, "classes": tuple(classes)})
+
+
+def _is_classes(value: object) -> bool:
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(each, str) for each in value):
+        return False
+    return len(set(value)) == len(value)
+
+
+def _is_state(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) and _is_plain(tensor) for name, tensor in value.items()
+    )
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Return whether a tensor has its values in memory, each of its own."""
+    if tensor.device.type != "cpu" or tensor.layout is not torch.strided or tensor.is_quantized:
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+
+
+def _is_config(value: object) -> bool:
+    """Return whether the options that are used again are of their types; a file of an older version has none."""
+    if value is None:
+        return True
+    if not isinstance(value, Mapping) or value.get("head", "linear") not in ("linear", "gap"):
+        return False
+    return all(isinstance(value.get(name), kinds) for name, kinds in _OPTIONS.items() if value.get(name) is not None)
+
+
+_OPTIONS: Final[dict[str, Any]] = {
+    "head": str,
+    "dropout": int | float,
+    "data": str,
+    "val_fraction": int | float,
+    "split_seed": int,
+}
+_PARTS: Final[dict[str, tuple[Callable[[object], bool], str]]] = {
+    "model": (lambda value: isinstance(value, str), "the name of a network"),
+    "classes": (_is_classes, "a list of different names"),
+    "recipe": (lambda value: isinstance(value, str), "TOML text"),
+    "eval_recipe": (lambda value: isinstance(value, str), "TOML text"),
+    "state_dict": (_is_state, "a dict of tensors by name"),
+    "epoch": (lambda value: isinstance(value, int), "a whole number"),
+    "metrics": (lambda value: isinstance(value, Mapping), "a dict of measures"),
+    "config": (_is_config, "a dict of options"),
+}
+"""What a checkpoint must hold."""
 
 
 def is_checkpoint(content: object) -> bool:
@@ -147,24 +217,12 @@ def is_checkpoint(content: object) -> bool:
 def read_tensors(path: Path) -> Any:
     """Return what torch.save wrote into the file: tensors and plain values, on the CPU. No code of the file is run.
 
+    Objects of other classes are stand-ins: see `unpickling`.
+
     Raises:
         WeightsError: no such file, one that torch.load can't read, or one of dalipipe's that is damaged.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, on what it makes of damaged bytes
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise WeightsError(f"{path}: must be a readable file, got: {error.strerror}. Check the path.") from error
-    except Exception as error:  # whatever the unpickler trips over in bytes that torch.save did not write
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
-            raise WeightsError(
-                f"{path}: must hold tensors only, got pickled Python objects. "
-                "Save it anew with torch.save(model.state_dict(), FILE)."
-            ) from error
-        raise WeightsError(
-            f"{path}: must be a file that torch.save wrote, got a damaged or different one. Fetch or save it again."
-        ) from error
+    content = load(path)
     if isinstance(content, dict) and str(content.get("format")).startswith("dalipipe-"):
         _unseal(path, content)
     return content
@@ -173,7 +231,12 @@ def read_tensors(path: Path) -> Any:
 def _unseal(path: Path, content: dict[str, Any]) -> None:
     """Take the digest out, and compare it; files of an older version of dalipipe have none."""
     expected = content.pop("digest", None)
-    if expected is not None and expected != digest(content):
+    try:
+        plain = all(_is_plain(tensor) for tensor in tensors_in(content).values())
+        holds = expected is None or (plain and expected == digest(content))
+    except (TypeError, RecursionError):  # objects, or brackets without end
+        holds = False
+    if not holds:
         raise WeightsError(
             f"{path}: must hold what was written, got a damaged file (its digest differs). Fetch or save it again."
         )

@@ -59,6 +59,7 @@ def summarise(
             "loaded": info.weights.loaded,
             "fresh": len(info.weights.fresh),
             "skipped": len(info.weights.skipped),
+            "prefix": info.weights.prefix,
         },
         "versions": versions(),
         "bad_files": {part: [asdict(file) for file in files] for part, files in bad_files.items()},

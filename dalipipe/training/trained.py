@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dalipipe.adapt import SampleSource
-from dalipipe.errors import SourceError, WeightsError
+from dalipipe.errors import ConfigError, RecipeError, SourceError, WeightsError
 from dalipipe.recipe import Recipe
 from dalipipe.sources import FolderSource, find_parts, split_sources
 from dalipipe.sources.folder import is_folder, scan_folder
@@ -51,8 +51,12 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu")
 
 def trained_model(checkpoint: Checkpoint, where: str, device: str | torch.device = "cpu") -> TrainedModel:
     """Return what `load_model` does for a checkpoint that is loaded already; `where` is its name in errors."""
-    model = restore(checkpoint, where)
     recipe = Recipe.from_toml(checkpoint.eval_recipe, where=f"{where}: evaluation recipe")
+    try:
+        recipe.require_kind("image")
+    except RecipeError as error:
+        raise WeightsError(f"{where}: {error}") from error
+    model = restore(checkpoint, where)
     return TrainedModel(model.to(resolve_device(str(device))), checkpoint.classes, recipe)
 
 
@@ -65,7 +69,10 @@ def restore(checkpoint: Checkpoint, where: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and the caller's generator left alone
         config = checkpoint.config
         head, dropout = str(config.get("head", "linear")), float(config.get("dropout", 0.5))
-        model = create_model(checkpoint.model, len(checkpoint.classes), head, dropout)
+        try:
+            model = create_model(checkpoint.model, len(checkpoint.classes), head, dropout)
+        except (ConfigError, ValueError) as error:  # ValueError: a dropout out of its range
+            raise WeightsError(f"{where}: must hold a network that can be built, got: {error}") from error
     try:
         model.load_state_dict(dict(checkpoint.state_dict))
     except RuntimeError as error:

@@ -14,11 +14,11 @@ import torchvision
 from torch import Tensor, nn
 
 from dalipipe.errors import WeightsError
-from dalipipe.training.checkpoint import is_checkpoint, read_tensors
+from dalipipe.training.checkpoint import checked_checkpoint, is_checkpoint, read_tensors
+from dalipipe.training.fitting import Shapes, fit
 from dalipipe.training.models import TIMM, create_model, head_name, require_timm, torchvision_models
+from dalipipe.training.unpickling import classes_in, require_ordinary, tensors_in
 
-_PREFIXES: Final = ("module.", "_orig_mod.")  # of DistributedDataParallel and DataParallel, and of torch.compile
-_WRAPPERS: Final = ("state_dict", "model", "model_state_dict", "state_dict_ema")
 _WAYS_OUT: Final = "Use --weights none to start at random, or --weights FILE with a state dict that you have."
 
 
@@ -31,12 +31,14 @@ class WeightsReport:
         loaded: How many tensors were taken.
         fresh: Names of the network's tensors that start at random.
         skipped: Names of the file's tensors that the network has no place for.
+        prefix: What stands before the names of the network in the file.
     """
 
     origin: str
     loaded: int
     fresh: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class _Found:
     state: Mapping[str, Tensor]
     model: str | None = None
     classes: tuple[str, ...] | None = None
+    prefix: str = ""
 
 
 def load_weights(model: nn.Module, name: str, classes: tuple[str, ...], weights: str) -> WeightsReport:
@@ -55,19 +58,20 @@ def load_weights(model: nn.Module, name: str, classes: tuple[str, ...], weights:
         model: As `create_model` gives it.
         name: Of the network.
         classes: Class names.
-        weights: "none", "default" (torchvision's or timm's, never with their head) or the path of a file: a state dict
-            as .pt or .pth (bare, or under "model" or "state_dict"), a checkpoint of ours, or safetensors. Prefixes that
-            DistributedDataParallel and torch.compile leave are taken away. A head is taken where its shape fits, unless
-            the file names other classes.
+        weights: "none", "default" (torchvision's or timm's, never with their head) or the path of a file: what
+            torch.save wrote for any trainer, a checkpoint of ours, or safetensors. Which of its tensors are the
+            network's, and what stands before their names, is found out by what fits: see `fitting`. A head is taken
+            where its shape fits, unless the file names other classes.
 
     Raises:
-        WeightsError: weights that can't be had, can't be read, are another network's, or fill less than half of the
-            tensors of the network, the head not counted.
+        WeightsError: weights that can't be had, can't be read, are another network's or two networks', or fill less
+            than half of the tensors of the network, the head not counted.
     """
     own = model.state_dict()
     if weights == "none":
         return WeightsReport("none", 0, tuple(own))
-    found = _fetch(name) if weights == "default" else _read(Path(weights))
+    wanted = {key: tensor.shape for key, tensor in own.items()}
+    found = _fetch(name) if weights == "default" else _read(Path(weights), wanted)
     keep_head = weights != "default" and found.classes in (None, classes)
     head = head_name(model)
     _check_backbone(f"--weights {weights}", name, (_backbone(own, head), _backbone(found.state, head)), found.model)
@@ -78,7 +82,9 @@ def load_weights(model: nn.Module, name: str, classes: tuple[str, ...], weights:
     }
     model.load_state_dict(taken, strict=False)
     fresh = tuple(key for key in own if key not in taken)
-    return WeightsReport(weights, len(taken), fresh, tuple(key for key in found.state if key not in taken))
+    return WeightsReport(
+        weights, len(taken), fresh, tuple(key for key in found.state if key not in taken), found.prefix
+    )
 
 
 def _within(key: str, module: str) -> bool:
@@ -111,18 +117,24 @@ def _fetch_timm(name: str) -> _Found:
         raise WeightsError(f"--weights default: timm's {name} must be reachable, got: {reason}. {_WAYS_OUT}") from error
 
 
-def _read(path: Path) -> _Found:
-    """Return what the file holds."""
+def _read(path: Path, wanted: Shapes) -> _Found:
+    """Return what the file holds, by the names that the network has."""
+    where = f"--weights {path}"
     if path.suffix == ".safetensors":
-        return _Found(_strip(_read_safetensors(path)))
+        require_ordinary(path)
+        state, prefix = fit(where, {(name,): tensor for name, tensor in _read_safetensors(path).items()}, wanted)
+        return _Found(state, prefix=prefix)
     content = read_tensors(path)
-    wrapped = [content[key] for key in _WRAPPERS if isinstance(content, dict) and key in content]
-    state = next((value for value in wrapped if isinstance(value, Mapping)), content)
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path}: must hold a state dict, got something else. Save model.state_dict() there.")
     if is_checkpoint(content):
-        return _Found(_strip(state), content["model"], tuple(content["classes"]))
-    return _Found(_strip(state))
+        checkpoint = checked_checkpoint(path, content)
+        return _Found(checkpoint.state_dict, checkpoint.model, checkpoint.classes)
+    tensors = {keys: tensor for keys, tensor in tensors_in(content).items() if keys}
+    if not tensors:
+        kinds = classes_in(content)
+        got = f"a pickle of {kinds}, Python objects that are not loaded" if kinds else "something else"
+        raise WeightsError(f"{path}: must hold a state dict, got {got}. Save model.state_dict() there.")
+    state, prefix = fit(where, tensors, wanted)
+    return _Found(state, prefix=prefix)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -137,17 +149,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"{path}: must be a safetensors file, got a damaged or different one. Fetch or save it again."
         ) from error
-
-
-def _strip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict with the names that the network itself has."""
-    found = dict(state)
-    while found and any(all(key.startswith(prefix) for key in found) for prefix in _PREFIXES):
-        found = {key.partition(".")[2]: tensor for key, tensor in found.items()}
-    return found
-
-
-Shapes = Mapping[str, torch.Size]
 
 
 def _check_backbone(where: str, name: str, shapes: tuple[Shapes, Shapes], told: str | None) -> None:

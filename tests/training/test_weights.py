@@ -140,7 +140,10 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
 
 def test_a_pickled_network_is_refused_with_what_to_do(tmp_path):
     torch.save(build("squeezenet1_1")[0], tmp_path / "w.pt")
-    with pytest.raises(WeightsError, match=r"got pickled Python objects.*model\.state_dict\(\)"):
+    with pytest.raises(
+        WeightsError,
+        match=r"got a pickle of torchvision\.\S+, Python objects.*model\.state_dict\(\)",
+    ):
         build(weights=tmp_path / "w.pt")
 
 
