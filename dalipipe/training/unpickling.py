@@ -127,8 +127,9 @@ def _check_sizes(path: Path) -> None:
     """Refuse an archive that would unpack to more than it is: torch.save stores, it doesn't compress."""
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
-            if _OURS in file.read(_HEAD):
-                raise WeightsError(f"{path}: must be an archive, got a checkpoint in another form. Fetch it again.")
+            head = file.read(_HEAD)
+        if _OURS in head:  # a pickle without an archive, which dalipipe doesn't write, or a part of one
+            raise WeightsError(f"{path}: must be a whole archive, got a damaged or different file. Fetch it again.")
         return
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
