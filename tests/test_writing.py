@@ -12,6 +12,7 @@ import pytest
 
 from dalipipe.errors import ConfigError
 from dalipipe.places import require_places
+from dalipipe.quarantine import ErrorPolicy
 from dalipipe.writing import append_file, remove_temporaries, write_file
 
 
@@ -167,3 +168,9 @@ def test_places_are_looked_at_before_the_work(tmp_path, make_image_folder):
     ):
         with pytest.raises(ConfigError, match=words):
             require_places(outputs, inputs)
+
+
+@pytest.mark.parametrize("place", ["", "."])
+def test_the_list_of_bad_files_is_no_directory(place):
+    with pytest.raises(ConfigError, match="quarantine must be a file, got the directory"):
+        ErrorPolicy("skip", file=Path(place))

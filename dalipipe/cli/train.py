@@ -251,8 +251,8 @@ def _of_run(cfg: TrainConfig, summary: dict[str, Any]) -> list[str]:
     return [
         *([early] if summary["stopped_early"] else []),
         f"Best: epoch {best['epoch']}, {best['val_acc']:.1%} of the validation images right.",
-        f"To take all of them for {name}, the largest class, would be right for {share:.1%}."
-        + (" The network does no better." if best["val_acc"] <= share else ""),
+        f"To call all of them {name}, the largest class, would be right for {share:.1%}."
+        + (" The network does no better." if best["val_acc"] < share + 1e-6 else ""),
         f"Took {summary['duration_s']:.0f} s. The network is in {printable(cfg.output / 'best.pt')}, "
         "the numbers are in metrics.jsonl and summary.json beside it.",
         *_of_bad_files(cfg, summary["bad_files"]),
