@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from functools import cache
 
@@ -30,7 +31,9 @@ __all__ = [
     "Output",
     "Result",
     "compile_recipe",
+    "dali_is_there",
     "describe_step",
+    "require_dali",
     "resolve_backend",
     "with_cache",
 ]
@@ -50,17 +53,47 @@ def cuda_works() -> bool:
     return torch.cuda.is_available()
 
 
+@cache
+def dali_is_there() -> bool:
+    """Return whether DALI is installed: there are builds for Linux only."""
+    try:
+        return importlib.util.find_spec("nvidia.dali") is not None
+    except ModuleNotFoundError:  # there is no "nvidia" either
+        return False
+
+
+def require_dali(who: str) -> None:
+    """Raise where DALI is not installed.
+
+    Raises:
+        BackendError: what needs it, and what to do.
+    """
+    if not dali_is_there():
+        raise BackendError(
+            f"{who}: needs NVIDIA DALI, which is not installed. On Linux, pip install "
+            '"nvidia-dali-cuda120>=2.1.1,<2.2"; elsewhere use backend "torchvision" or "auto".'
+        )
+
+
+@cache
+def _warn_once(message: str) -> None:
+    _log.warning(message)
+
+
 def resolve_backend(name: str) -> str:
     """Return the name of a backend that can run here.
 
-    "auto" is dali-gpu where CUDA works and DALI on the CPU otherwise.
+    "auto" is dali-gpu where CUDA works and DALI on the CPU otherwise; torchvision where DALI is not installed.
 
-    The choice for "auto" is logged once, at level INFO of the logger "dalipipe".
+    The choice for "auto" is logged once, at level INFO of the logger "dalipipe"; as a warning where DALI is missing.
 
     Raises:
         ConfigError: no such backend; the nearest name is suggested.
-        BackendError: dali-gpu where no CUDA device works.
+        BackendError: dali-gpu where no CUDA device works; one of DALI's where that is not installed.
     """
+    if name == "auto" and not dali_is_there():
+        _warn_once("backend auto: torchvision, since NVIDIA DALI is not installed (it is there for Linux only)")
+        return "torchvision"
     if name == "auto":
         chosen = "dali-gpu" if cuda_works() else "dali-cpu"
         _say_once(f"backend auto: {chosen} ({BACKENDS[chosen]})")
@@ -68,6 +101,8 @@ def resolve_backend(name: str) -> str:
     if name not in BACKENDS:
         known = ", ".join(("auto", *BACKENDS))
         raise ConfigError(f"backend: unknown name {name!r}. {nearest(name, BACKENDS)}There are: {known}.")
+    if name != "torchvision":
+        require_dali(name)
     if name == "dali-gpu" and not cuda_works():
         raise BackendError(
             'dali-gpu: needs a CUDA device, and none works here. Use "dali-cpu", "dali-cpu-stock" or "auto".'
@@ -124,9 +159,14 @@ def with_cache(
 
 
 def describe_step(recipe: Recipe, backend: str) -> list[str]:
-    """Return what stands for each op of the recipe on a backend, as `dalipipe show` prints it."""
+    """Return what stands for each op of the recipe on a backend, as `dalipipe show` prints it.
+
+    Raises:
+        BackendError: the backend lacks an op, or is one of DALI's where that is not installed.
+    """
     if backend == "torchvision":
         return [_functional(op) for op in recipe.ops]
+    require_dali(backend)
     if backend == "dali-cpu":
         from dalipipe.backends import dali_fused
 

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 from numpy.typing import NDArray
-from nvidia.dali import fn, types
-from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 
 from dalipipe.backends.base import UNREADABLE, CacheMode, obvious_reason
 from dalipipe.backends.blame import explained, require_bytes, require_own_fault
-from dalipipe.backends.dali_input import decode, encode, load
 from dalipipe.errors import ConfigError, ResourceError
 from dalipipe.orientation import upright
 from dalipipe.sources import Source
 from dalipipe.sources.base import Item, encoded_bytes, key_of, name_of
 from dalipipe.sources.reading import open_ordinary, patiently
+
+if TYPE_CHECKING:
+    from nvidia.dali.pipeline import Pipeline
 
 _FILL_BATCH = 64
 _log = logging.getLogger("dalipipe")
@@ -46,30 +47,52 @@ def _pixel_bytes(item: str | bytes) -> int:
         return 3 * image.width * image.height
 
 
-def _decoder(kind: str, num_threads: int) -> Pipeline:
-    """Return a pipeline that decodes whole images, with an input named "item"."""
+def _decoder(kind: str, num_threads: int) -> Callable[[list[Item]], list[NDArray[np.uint8] | None]]:
+    """Return what decodes some items whole: pixels, None for what can't be decoded."""
+    from dalipipe.backends import dali_is_there
+
+    if not dali_is_there():
+        return lambda items: _pillow_decode(items, num_threads)
+    from nvidia.dali import fn, types
+    from nvidia.dali.pipeline import Pipeline
+
+    from dalipipe.backends.dali_input import decode, load
+
     pipeline = Pipeline(_FILL_BATCH, num_threads, device_id=None, prefetch_queue_depth=1)
     with pipeline:
         item = fn.external_source(name="item", dtype=types.UINT8, ndim=1)
         encoded, _shape = load(item, kind)
         pipeline.set_outputs(decode(encoded, kind, "cpu"))
     pipeline.build()
-    return pipeline
+    return lambda items: _dali_decode(pipeline, items)
 
 
-def _decode(pipeline: Pipeline, items: list[Item]) -> list[NDArray[np.uint8] | None]:
+def _pillow_decode(items: list[Item], num_threads: int) -> list[NDArray[np.uint8] | None]:
+    from dalipipe.backends.torchvision import decoded
+
+    def pixels(item: Item) -> NDArray[np.uint8] | None:
+        found = decoded(item)
+        return None if isinstance(found, str) else np.ascontiguousarray(found.permute(1, 2, 0).numpy())
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        return list(pool.map(pixels, items))
+
+
+def _dali_decode(pipeline: Pipeline, items: list[Item]) -> list[NDArray[np.uint8] | None]:
     """Return the pixels of some items, None for what can't be decoded.
 
     Raises:
         ResourceError, BackendError: that is not the fault of an item.
     """
+    from dalipipe.backends.dali_input import encode
+
     pipeline.feed_input("item", [encode(item) for item in items])
     try:
         (decoded,) = pipeline.run()
     except RuntimeError as error:
         require_bytes("cache", error)
         if len(items) > 1:
-            return [_decode(pipeline, [item])[0] for item in items]
+            return [_dali_decode(pipeline, [item])[0] for item in items]
         obvious_reason(items[0])  # raises where it can't be read, and that is not its fault
         return [None]
     return [np.array(decoded.at(position)) for position in range(len(items))]
@@ -140,10 +163,10 @@ class RamCache:
 
     def _fill(self) -> None:
         kind = "path" if isinstance(self.source.item(self._chosen[0]), str) else "bytes"
-        pipeline = _decoder(kind, self._threads)
+        decode = _decoder(kind, self._threads)
         for begin in range(0, len(self._chosen), _FILL_BATCH):
             indices = self._chosen[begin : begin + _FILL_BATCH]
-            decoded = _decode(pipeline, [self.source.item(index) for index in indices])
+            decoded = decode([self.source.item(index) for index in indices])
             for index, pixels in zip(indices, decoded, strict=True):
                 self._pixels[index] = self._turned(index, pixels) if self._upright else pixels
 

@@ -57,6 +57,21 @@ def _reason_of(error: Exception) -> str:
     return " ".join(text.lower().split())
 
 
+def decoded(item: Item, recipe: Recipe | None = None) -> torch.Tensor | str:
+    """Return the pixels of an item as `decode` does, or why there are none.
+
+    Raises:
+        ResourceError, BackendError: that is not the item's fault.
+    """
+    try:
+        return decode(item, recipe)
+    except UNREADABLE as error:
+        reason = obvious_reason(item)  # a header that claims too much may well have taken all memory
+        if reason is None:
+            require_own_fault("torchvision", error)
+        return reason or _reason_of(error)
+
+
 def _crop_resize(image: torch.Tensor, record: Record) -> torch.Tensor:
     top, left, height, width, antialias = (int(number) for number in record[ARGS : ARGS + 5])
     size = [int(record[OUT_H]), int(record[OUT_W])]
@@ -179,13 +194,9 @@ class TorchvisionExecutor:
     def _sample(self, index: int, uniforms: NDArray[np.float64]) -> torch.Tensor | str:
         """Return the finished image of a sample, or why there is none."""
         item = checked(self.job.source, index)
-        try:
-            image = decode(item, self.job.recipe)
-        except UNREADABLE as error:
-            reason = obvious_reason(item)  # a header that claims too much may well have taken all memory
-            if reason is None:
-                require_own_fault("torchvision", error)
-            return reason or _reason_of(error)
+        image = decoded(item, self.job.recipe)
+        if isinstance(image, str):
+            return image
         records, status = self.job.program.resolve(uniforms, image.shape[-2], image.shape[-1])
         if status is not Status.OK:
             return reason_of(status)

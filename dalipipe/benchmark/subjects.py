@@ -35,9 +35,21 @@ def all_subjects() -> dict[str, str]:
 
 def default_subjects() -> tuple[str, ...]:
     """Return every subject that can run here, but the one that may need more memory than there is."""
-    from dalipipe.backends import cuda_works
+    from dalipipe.backends import cuda_works, dali_is_there
 
-    return tuple(name for name in all_subjects() if name != CACHED and (name != "dali-gpu" or cuda_works()))
+    left_out = {CACHED}
+    if not cuda_works():
+        left_out.add("dali-gpu")
+    if not dali_is_there():
+        left_out |= _of_dali()
+    return tuple(name for name in all_subjects() if name not in left_out)
+
+
+def _of_dali() -> set[str]:
+    """Return the subjects that need DALI."""
+    from dalipipe.backends import BACKENDS
+
+    return {CACHED, CEILING, *BACKENDS} - {REFERENCE}
 
 
 def check_subjects(names: Sequence[str]) -> tuple[str, ...]:
@@ -45,9 +57,9 @@ def check_subjects(names: Sequence[str]) -> tuple[str, ...]:
 
     Raises:
         ConfigError: an unknown name (the nearest is suggested), the same one twice, or none at all.
-        BackendError: dali-gpu where no CUDA device works.
+        BackendError: dali-gpu where no CUDA device works; what needs DALI where that is not installed.
     """
-    from dalipipe.backends import BACKENDS, resolve_backend
+    from dalipipe.backends import BACKENDS, require_dali, resolve_backend
 
     known = all_subjects()
     there_are = f"There are: {', '.join(known)}."
@@ -55,6 +67,8 @@ def check_subjects(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in known and name != "auto":
             raise ConfigError(f"--backends: unknown name {name!r}. {nearest(name, known)}{there_are}")
+        if name in _of_dali():
+            require_dali(name)
         checked.append(resolve_backend(name) if name in BACKENDS or name == "auto" else name)
         if checked.count(checked[-1]) > 1:
             raise ConfigError(f"--backends: must name each once, got {checked[-1]!r} twice. Remove one.")

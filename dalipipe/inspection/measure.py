@@ -1,4 +1,4 @@
-"""Inspecting a folder of images: every file is read once, looked at, and decoded by DALI.
+"""Inspecting a folder of images: every file is read once, looked at, and decoded by DALI (Pillow where that isn't).
 
     threads:  read a file, look at its header ─► queue of a few batches
     here:     take a batch ─► DALI decodes it in threads of its own, while the threads above read on
@@ -17,17 +17,22 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from dalipipe.backends import dali_is_there
 from dalipipe.errors import ResourceError
 from dalipipe.inspection.content import ENDINGS, Content, ends_early, explain, sniff
-from dalipipe.inspection.decoding import Decoder
 from dalipipe.inspection.listing import list_data
+from dalipipe.inspection.reference import ReferenceDecoder
 from dalipipe.inspection.report import Across, Duplicates, File, Finding, Report
 from dalipipe.limits import pixel_limit
 from dalipipe.sources.duplicates import Mark, find_equal, mark_of
 from dalipipe.sources.reading import read_file
+
+if TYPE_CHECKING:
+    from dalipipe.inspection.decoding import Decoder
 
 BATCH = 64
 _CHUNK = 16  # files that a thread reads at a time
@@ -78,7 +83,7 @@ def inspect(data: str | os.PathLike[str] | None, threads: int, progress: Progres
     done = 0
     with (
         warnings.catch_warnings(),
-        Decoder(threads, BATCH) as decoder,
+        _decoder(threads) as decoder,
         ThreadPoolExecutor(threads) as pool,
         closing(_reads(pool, [file.path for file in files])) as reads,  # before the pool, so that Ctrl-C ends at once
     ):
@@ -94,6 +99,15 @@ def inspect(data: str | os.PathLike[str] | None, threads: int, progress: Progres
     duplicates = _duplicates(files, marks)
     _note(files, duplicates)
     return Report(listing.root, files, duplicates, listing.left_out)
+
+
+def _decoder(threads: int) -> Decoder | ReferenceDecoder:
+    """Return what decodes here as training would."""
+    if dali_is_there():
+        from dalipipe.inspection.decoding import Decoder
+
+        return Decoder(threads, BATCH)
+    return ReferenceDecoder(threads)
 
 
 def _reads(pool: ThreadPoolExecutor, paths: Sequence[str]) -> Generator[_Read, None, None]:
@@ -161,7 +175,7 @@ def _batches(reads: Iterable[_Read]) -> Iterator[list[_Read]]:
         yield held
 
 
-def _failures(batch: list[_Read], decoder: Decoder) -> list[Finding | None]:
+def _failures(batch: list[_Read], decoder: Decoder | ReferenceDecoder) -> list[Finding | None]:
     """Return for each file of a batch why it would fail in training, None where it would not."""
     first = batch[0]
     if first.problem is not None:

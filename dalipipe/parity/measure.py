@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from dalipipe import plan
-from dalipipe.backends import Job, compile_recipe, cuda_works
+from dalipipe.backends import Job, compile_recipe, cuda_works, dali_is_there
 from dalipipe.backends.base import UNREADABLE, checked
 from dalipipe.backends.torchvision import apply, decode
 from dalipipe.errors import BackendError
@@ -103,7 +103,7 @@ def refusals(recipe: Recipe, backends: Sequence[str]) -> dict[str, str]:
         try:
             compile_recipe(Job(Items([]), recipe), name).close()
         except BackendError as error:
-            if name == "dali-gpu" and not cuda_works():
+            if not dali_is_there() or (name == "dali-gpu" and not cuda_works()):
                 raise
             refused[name] = str(error)
     return refused

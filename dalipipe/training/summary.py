@@ -2,8 +2,9 @@
 
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from dalipipe import __version__
@@ -16,8 +17,12 @@ _PACKAGES: Final = ("torch", "torchvision", "nvidia-dali-cuda120", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that decide what a run comes to."""
-    return {"dalipipe": __version__, **{name: version(name) for name in _PACKAGES}}
+    """Return the versions of the packages that decide what a run comes to; of those that are installed."""
+    found = {"dalipipe": __version__}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def summarise(
