@@ -25,14 +25,16 @@ if TYPE_CHECKING:
         PeerError,
         RecipeError,
         ResourceError,
+        SamplerError,
         SourceError,
         SourceNotFoundError,
         StateError,
         StoppedError,
         WeightsError,
     )
-    from dalipipe.loader import DataLoader, dali_iterator
+    from dalipipe.loader import DataLoader
     from dalipipe.mix import CutMix, MixUp
+    from dalipipe.native import dali_iterator
     from dalipipe.recipe import Recipe, list_recipes
     from dalipipe.sources import FolderSource, Source, split_sources
     from dalipipe.training.trained import load_model
@@ -50,6 +52,7 @@ _HOMES = {
             "PeerError",
             "RecipeError",
             "ResourceError",
+            "SamplerError",
             "SourceError",
             "SourceNotFoundError",
             "StateError",
@@ -64,7 +67,7 @@ _HOMES = {
     "MixUp": "mix",
     "Recipe": "recipe",
     "Source": "sources",
-    "dali_iterator": "loader",
+    "dali_iterator": "native",
     "list_recipes": "recipe",
     "load_model": "training.trained",
     "preview": "contact",
@@ -85,6 +88,7 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "ResourceError",
+    "SamplerError",
     "Source",
     "SourceError",
     "SourceNotFoundError",

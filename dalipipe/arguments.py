@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 import os
+import warnings
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import default_collate, default_convert
 
 from dalipipe.errors import ConfigError, StateError, shown
+from dalipipe.orders import is_rng_state
+from dalipipe.recipe import Recipe
 from dalipipe.sampling import Shard
 
 STATE_VERSION = 1
+SETTLED = frozenset(
+    {
+        "dataset",
+        "batch_size",
+        "shuffle",
+        "sampler",
+        "batch_sampler",
+        "num_workers",
+        "collate_fn",
+        "drop_last",
+        "prefetch_factor",
+        "persistent_workers",
+        "source",
+        "recipe",
+        "backend",
+        "seed",
+        "epoch",
+        "job",
+        "shard",
+        "device",
+    }
+)
+"""Attributes of a loader that can't be set once it is made: those that torch refuses, and what depends on them."""
 _SAME = {"length": "number of samples", "data": "data set", "recipe": "recipe", "shuffle": "shuffle"}
 _TYPES = {"version": int, "epoch": int, "position": int, "seed": int, "order": dict}
 _MOST = {"epoch": 2**32 - 1, "position": 2**63 - 1, "seed": 2**64 - 1}
@@ -37,24 +65,32 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def check_unsupported(collate_fn: Any, worker_init_fn: Any, multiprocessing_context: Any) -> None:
-    """Refuse the arguments of torch's loader that have no counterpart, with what to do instead.
+def check_unused(collate_fn: Any, worker_init_fn: Any, multiprocessing_context: Any, *, in_batches: bool) -> None:
+    """Warn of arguments of torch's loader that have no effect here; refuse a function that would have one.
 
     Raises:
-        ConfigError: one of them is given.
+        ConfigError: a collate function of the user's own.
     """
-    instead = {
-        "collate_fn": (collate_fn, "Batches come as (images, labels) tensors; change them in your loop"),
-        "worker_init_fn": (worker_init_fn, "There are no worker processes; seed with seed= or generator="),
-        "multiprocessing_context": (multiprocessing_context, "There are no worker processes; leave it out"),
+    usual = default_collate if in_batches else default_convert
+    if collate_fn is not None and collate_fn is not usual:
+        raise ConfigError(
+            f"DataLoader: collate_fn is not supported, got {shown(collate_fn)}. Batches come as (images, labels) "
+            "tensors; change them in your loop."
+        )
+    reasons = {
+        "collate_fn": (collate_fn, "batches come as it would make them"),
+        "worker_init_fn": (worker_init_fn, "there are threads, not worker processes; seed= decides what is random"),
+        "multiprocessing_context": (multiprocessing_context, "there are threads, not worker processes"),
     }
-    for name, (value, advice) in instead.items():
-        if value is not None:
-            raise ConfigError(f"DataLoader: {name} is not supported, got {value!r}. {advice}.")
+    found = [f"{name} ({why})" for name, (value, why) in reasons.items() if value is not None]
+    if found:
+        warnings.warn(f"DataLoader: without effect: {'; '.join(found)}. Leave it out.", stacklevel=3)
 
 
-def check_sampling(batch_size: Any, shuffle: Any, sampler: Any, batch_sampler: Any, drop_last: bool) -> None:
-    """Refuse the combinations that torch's loader refuses.
+def check_sampling(
+    batch_size: Any, shuffle: Any, sampler: Any, batch_sampler: Any, drop_last: bool, world_size: int | None
+) -> None:
+    """Refuse the combinations that torch's loader refuses, and batches that can't be divided between ranks.
 
     Raises:
         ConfigError: arguments that exclude one another.
@@ -65,8 +101,35 @@ def check_sampling(batch_size: Any, shuffle: Any, sampler: Any, batch_sampler: A
         raise ConfigError(
             "DataLoader: batch_sampler excludes batch_size, shuffle, sampler and drop_last. Leave those out."
         )
+    if batch_sampler is not None and world_size not in (None, 1):
+        raise ConfigError(
+            "DataLoader: rank and world_size have no meaning with a batch_sampler, which is not divided. Leave them "
+            "out, and let it list this rank's batches."
+        )
     if batch_size is None and drop_last:
         raise ConfigError("DataLoader: batch_size=None excludes drop_last. Leave it out.")
+
+
+def chosen_recipe(recipe: Recipe | str | Path | None, transform: Any, size: tuple[int, int] | None) -> Recipe:
+    """Return the recipe given, or what the data set's transform says.
+
+    Args:
+        recipe: As the loader got it.
+        transform: The data set's; None where it has none.
+        size: (height, width) of every image, where that is known.
+
+    Raises:
+        ConfigError: there is neither.
+        RecipeError: the recipe can't be found, or can't work.
+    """
+    if recipe is not None:
+        return Recipe.load(recipe)
+    if transform is None:
+        raise ConfigError(
+            "DataLoader: needs a recipe, and the data set has no transform to take it from. "
+            'Give recipe="imagenet-train", say (`dalipipe recipes` lists them), or set the data set\'s transform.'
+        )
+    return Recipe.from_torchvision(transform, size=size)
 
 
 def _distributed() -> bool:
@@ -95,24 +158,21 @@ def chosen_shard(rank: int | None, world_size: int | None, pad: bool, sampler_gi
     return Shard(int(rank), int(world_size), pad)
 
 
-def chosen_seed(seed: int | None, generator: torch.Generator | None, shard: Shard) -> int:
-    """Return the seed given, else the generator's, else torch's; under torch.distributed rank 0's, so that all agree.
+def checked_seed(seed: int | None, world_size: int | None) -> int | None:
+    """Return a seed that was given, as a plain number.
 
     Raises:
-        ConfigError: a seed out of range, or none where ranks could not agree on one.
+        ConfigError: a seed out of range, or none where ranks that know nothing of each other need the same.
     """
-    if seed is not None:
-        if not whole(seed) or not 0 <= seed < 2**64:
-            raise ConfigError(f"DataLoader: seed must be 0 to 2**64 - 1, got {seed!r}. Choose another.")
-        return int(seed)
-    own = (generator.initial_seed() if generator is not None else torch.initial_seed()) % 2**64
-    if shard.world_size == 1:
-        return own
-    if not _distributed():
-        raise ConfigError("DataLoader: ranks without torch.distributed need the same seed, got none. Give seed=0, say.")
-    shared = [own]
-    torch.distributed.broadcast_object_list(shared, src=0)
-    return shared[0]
+    if seed is None:
+        if world_size not in (None, 1) and not _distributed():
+            raise ConfigError(
+                "DataLoader: ranks without torch.distributed need the same seed, got none. Give seed=0, say."
+            )
+        return None
+    if not whole(seed) or not 0 <= seed < 2**64:
+        raise ConfigError(f"DataLoader: seed must be 0 to 2**64 - 1, got {seed!r}. Choose another.")
+    return int(seed)
 
 
 def check_state(state: Any, mine: dict[str, Any]) -> None:
@@ -125,6 +185,8 @@ def check_state(state: Any, mine: dict[str, Any]) -> None:
     Raises:
         StateError: it can't be loaded.
     """
+    if isinstance(state, dict) and state.get("drawn") is True and state.get("seed") is None:
+        state = {**state, "seed": 0}  # that of the epoch is yet to be drawn
     for key, kind in _TYPES.items():
         value = state.get(key) if isinstance(state, dict) else None
         if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
@@ -146,3 +208,9 @@ def check_state(state: Any, mine: dict[str, Any]) -> None:
                 f"loader state: belongs to another {name}, got {shown(state.get(key))} where this loader has "
                 f"{mine[key]!r}. Make the loader as it was when the state was saved."
             )
+    generator = state.get("generator")
+    if generator is not None and ("generator" not in mine or not is_rng_state(generator)):
+        raise StateError(
+            f"loader state: generator must be the state of one that this loader has, got {shown(generator)}. "
+            "Make the loader with a generator= and no seed=, as it was when the state was saved."
+        )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import accumulate, chain, islice
+from typing import Any
 
 import numpy as np
 import torch
 
-from dalipipe.backends import Executor, Job, Result, compile_recipe
+from dalipipe.backends import Executor, Job, Result, compile_recipe, forks
 from dalipipe.backends.blame import explained
+from dalipipe.errors import ConfigError
 from dalipipe.quarantine import Quarantine
 from dalipipe.sampling import Batch
 
@@ -33,31 +37,104 @@ class Delivery:
         self._closed = False
         self.device = self._idle[0].device
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process, or a copy, needs: threads are made anew there."""
+        return {**vars(self), "_idle": [], "_spare": None}
+
     def run(self, batches: Iterable[Batch]) -> Iterator[Result]:
         """Yield a result without failures for each batch of which something is left, in order.
 
         Raises:
             DecodeError: as the policy has it.
+            ConfigError: in a process that was forked since the first batch.
             ResourceError, BackendError: what is no file's fault. Nothing is remembered of it.
         """
-        job = self.job
-        executor = self._idle.pop() if self._idle else compile_recipe(job, self.backend)
+        results = self._run(batches)
+        if forks.is_child():
+            results = forks.elsewhere(results)
+        process = os.getpid()
+        try:
+            for result in results:
+                yield result
+                if os.getpid() != process:
+                    raise ConfigError(
+                        f"DataLoader: an iterator belongs to the process that made it, got another, {os.getpid()}. "
+                        "Iterate the loader itself there."
+                    )
+        finally:
+            if os.getpid() == process:
+                results.close()  # type: ignore[attr-defined]
+
+    def _fitted(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Return the batches, once the job allows for the size of the first."""
+        ahead = iter(batches)
+        first = next(ahead, None)
+        if first is None:
+            return iter(())
+        self._allow(len(first))
+        return chain([first], ahead)
+
+    def _allow(self, size: int) -> None:
+        """Make the executors that are to come take batches of so many samples in one piece."""
+        if size > self.job.batch_size:
+            self.job = replace(self.job, batch_size=size)
+            self._release()
+
+    def _run(self, cut: Iterable[Batch]) -> Iterator[Result]:
+        batches = self._fitted(cut)
+        executor, job = self._idle.pop() if self._idle else compile_recipe(self.job, self.backend), self.job
         asked: deque[Batch] = deque()
-        results = executor.run(self.quarantine.screen(batches, asked))
+        results = self._in_parts(executor, self.quarantine.screen(batches, asked), job.batch_size)
+        largest = 0
         try:
             with explained(self.backend):
                 for result in results:
                     batch = asked.popleft()
+                    largest = max(largest, len(batch))
                     whole = self._mend(batch, result) if result.failures else result
-                    if len(whole.batch):
+                    if len(whole.batch) or not len(batch):
                         yield whole
             self.quarantine.tell()
         finally:
             results.close()  # type: ignore[attr-defined]
-            if self._closed or job is not self.job:
+            self._allow(largest)
+            if self._closed or self.job is not job:
                 executor.close()
             else:
                 self._idle.append(executor)
+
+    def _in_parts(self, executor: Executor, batches: Iterable[Batch], most: int) -> Iterator[Result]:
+        """Yield one result for each batch; those of more than `most` samples go through in parts."""
+        waiting: deque[tuple[Batch, int]] = deque()  # and how many parts each has
+
+        def parts() -> Iterator[Batch]:
+            for batch in batches:
+                cut = batch.parts(most)
+                waiting.append((batch, len(cut)))
+                yield from cut
+
+        def empty() -> Iterator[Result]:
+            while waiting and waiting[0][1] == 0:
+                labels = torch.empty(0, dtype=torch.int64, device=self.device)
+                yield Result(waiting.popleft()[0], self.job.no_images(self.device), labels)
+
+        results = executor.run(parts())
+        try:
+            for result in results:
+                yield from empty()
+                batch, count = waiting.popleft()
+                yield result if count == 1 else self._joined(batch, [result, *islice(results, count - 1)])
+            yield from empty()
+        finally:
+            results.close()  # type: ignore[attr-defined]
+
+    def _joined(self, batch: Batch, parts: list[Result]) -> Result:
+        starts = accumulate((len(part.batch) for part in parts), initial=0)
+        failures = {
+            start + at: why for start, part in zip(starts, parts, strict=False) for at, why in part.failures.items()
+        }
+        images, labels = (torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels"))
+        return Result(batch, self._formed(images), labels, failures)
 
     def _mend(self, asked: Batch, result: Result) -> Result:
         """Return what becomes of a batch with bad samples.
@@ -91,18 +168,13 @@ class Delivery:
         """Run a batch while another epoch is under way."""
         if self._spare is None:
             self._spare = compile_recipe(replace(self.job, prefetch=1), self.backend)
-        (result,) = self._spare.run([batch])
+        (result,) = self._in_parts(self._spare, [batch], self.job.batch_size)
         return result
 
     def _formed(self, images: torch.Tensor) -> torch.Tensor:
         """Return images in the job's memory format, which choosing among them may have lost."""
         form = torch.channels_last if self.job.channels_last else torch.contiguous_format
         return images.contiguous(memory_format=form)
-
-    def reseed(self, seed: int) -> None:
-        """Take another seed; the bad samples stay known."""
-        self.quarantine.seed = seed
-        self.restart(self.job.reseeded(seed))
 
     def restart(self, job: Job) -> None:
         """Run something else from the next epoch on; an epoch that runs may end as it began."""

@@ -10,6 +10,7 @@ Each one is a `DalipipeError` and also the built-in that fits, so that both ``ex
     ├── BackendError            RuntimeError        a backend that is missing, lacks an op, or fails
     ├── DecodeError             RuntimeError        images that cannot be read or decoded
     ├── ConfigError             ValueError          an argument or a setting out of its range
+    │   └── SamplerError        IndexError          a sampler's index that no sample has
     ├── WeightsError            ValueError          weights that do not fit the model, or cannot be had
     ├── StateError              ValueError          a saved state that belongs to something else
     ├── DivergedError           RuntimeError        a training whose loss is no longer finite
@@ -82,6 +83,10 @@ class DecodeError(DalipipeError, RuntimeError):
 
 class ConfigError(DalipipeError, ValueError):
     """An argument or a setting outside what it may be."""
+
+
+class SamplerError(ConfigError, IndexError):
+    """An index of a sampler that the data set has no sample for."""
 
 
 class WeightsError(DalipipeError, ValueError):

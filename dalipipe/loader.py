@@ -6,21 +6,25 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import GenericAlias
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import default_collate, default_convert
 
 from dalipipe.adapt import as_source, known_size
 from dalipipe.arguments import (
+    SETTLED,
     STATE_VERSION,
     available_threads,
     check_range,
     check_sampling,
     check_state,
-    check_unsupported,
-    chosen_seed,
+    check_unused,
+    checked_seed,
+    chosen_recipe,
     chosen_shard,
     whole,
 )
@@ -32,23 +36,19 @@ from dalipipe.backends import (
     MemoryFormat,
     Output,
     Result,
-    compile_recipe,
     resolve_backend,
     with_cache,
 )
+from dalipipe.course import TOGETHER, Course, Place, Seeds
 from dalipipe.delivery import Delivery
-from dalipipe.errors import BackendError, ConfigError
+from dalipipe.errors import ConfigError, shown
 from dalipipe.orders import Order, OwnOrder, SamplerOrder
 from dalipipe.quarantine import BadFile, ErrorPolicy, OnError, Quarantine
 from dalipipe.recipe import Recipe
-from dalipipe.sampling import Batch, Cut, listed
+from dalipipe.samplers import RankBatches, RankSampler, largest_batch, usual_batch_sampler, usual_sampler
+from dalipipe.sampling import Batch, Cut, Shard
 from dalipipe.sources import fingerprint
 from dalipipe.watch import Watch
-
-if TYPE_CHECKING:
-    from nvidia.dali.plugin.pytorch import DALIGenericIterator
-
-_SINGLE = 16  # samples that travel together where batch_size is None
 
 
 class DataLoader:
@@ -68,20 +68,21 @@ class DataLoader:
         sampler: Iterable of sample indices, instead of `shuffle`. A sample that comes again is augmented anew.
         batch_sampler: Iterable of lists of indices, instead of batch_size, shuffle, sampler and drop_last.
         num_workers: As num_threads where it is not 0: there are threads, not processes.
-        collate_fn: Not supported: batches are tensors already.
+        collate_fn: Not supported but for torch's own default: batches are tensors already.
         pin_memory: Copy batches to page-locked memory, where CUDA works.
         drop_last: Leave out a last (global) batch that is not full.
         timeout: No meaning here.
-        worker_init_fn: Not supported: there are no worker processes.
-        multiprocessing_context: Not supported: there are no worker processes.
-        generator: Its initial seed is `seed`, where that is not given.
+        worker_init_fn: No meaning here, which a warning says: there are no worker processes.
+        multiprocessing_context: No meaning here, which a warning says.
+        generator: What each epoch's seed is drawn from, where `seed` is not given.
         prefetch_factor: Batches prepared ahead, >= 1; default 2.
         persistent_workers: No meaning here: threads always persist.
         pin_memory_device: No meaning here.
         in_order: No meaning here: batches always come in order.
         recipe: Name of a recipe, path of a TOML file, or a Recipe; by default what the data set's transform says.
         backend: "auto", "dali-gpu", "dali-cpu", "dali-cpu-stock" or "torchvision".
-        seed: Of every random decision, 0 to 2**64 - 1; by default torch's seed (torch.manual_seed).
+        seed: Of every random decision, 0 to 2**64 - 1; by default each epoch draws one from `generator`, or else from
+            torch's global generator (torch.manual_seed), when it is iterated.
         num_threads: Threads that decode and augment; by default one for each CPU this process may use.
         device_id: CUDA device of dali-gpu.
         prefetch: As prefetch_factor.
@@ -115,6 +116,9 @@ class DataLoader:
         BackendError: a backend that can't run here, or lacks an op.
         DecodeError: while iterating; names every bad file of the batch, or says that too many are bad.
     """
+
+    _made = False
+    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)  # torch's is generic: scripts write DataLoader[Any]
 
     def __init__(
         self,
@@ -154,67 +158,113 @@ class DataLoader:
         quarantine: str | os.PathLike[str] | None = None,
     ) -> None:
         policy = ErrorPolicy(on_error, max_bad, None if quarantine is None else Path(quarantine))
-        check_unsupported(collate_fn, worker_init_fn, multiprocessing_context)
-        check_sampling(batch_size, shuffle, sampler, batch_sampler, drop_last)
+        check_unused(collate_fn, worker_init_fn, multiprocessing_context, in_batches=batch_size is not None)
+        check_sampling(batch_size, shuffle, sampler, batch_sampler, drop_last, world_size)
         threads = num_threads if num_threads is not None else (num_workers or available_threads())
         ahead = prefetch if prefetch is not None else (2 if prefetch_factor is None else prefetch_factor)
         check_range("num_workers", num_workers, 0)
         sizes = {"num_threads": threads, "prefetch": ahead, "batch_size": 1 if batch_size is None else batch_size}
         for name, value in sizes.items():
             check_range(name, value, 1)
-        self.dataset = dataset
         self.source, transform = as_source(dataset, with_transform=recipe is None)
-        self.recipe = self._choose_recipe(recipe, transform)
+        self.dataset = self.source if isinstance(dataset, str | os.PathLike) else dataset
+        self.recipe = chosen_recipe(recipe, transform, known_size(self.source))
         self._watch = Watch(dataset, with_transform=recipe is None)
         self.backend = resolve_backend(backend)
         self.batch_size = None if batch_sampler is not None or batch_size is None else int(batch_size)
-        self.shuffle, self.sampler, self.batch_sampler = bool(shuffle), sampler, batch_sampler
-        self.drop_last, self.num_workers, self.pin_memory = drop_last, num_workers, pin_memory
-        self.timeout, self.generator, self.prefetch_factor = timeout, generator, prefetch_factor
+        self.shuffle, self.drop_last = bool(shuffle), drop_last
+        self.num_workers, self.pin_memory = num_workers, pin_memory
+        self.timeout, self.prefetch_factor = timeout, prefetch_factor
         self.persistent_workers, self.pin_memory_device, self.in_order = persistent_workers, pin_memory_device, in_order
-        self.collate_fn = self.worker_init_fn = self.multiprocessing_context = None
-        self._wanted = (
-            rank,
-            world_size,
-            self.shuffle if pad is None else pad,
-            sampler is not None or batch_sampler is not None,
-        )
-        self._seed = seed
-        self.shard = chosen_shard(*self._wanted)
-        self.seed = chosen_seed(seed, generator, self.shard)
-        self.epoch = 0
-        self._place: tuple[int, int] = (0, 0)  # epoch, and position in its order, of what was handed out last
-        self._resume: int | None = None
+        self.worker_init_fn, self.multiprocessing_context = worker_init_fn, multiprocessing_context
+        self.collate_fn = default_convert if batch_size is None else default_collate
+        self._own = batch_sampler is None and sampler is None  # whether the loader itself decides on the order
+        self._wanted = (rank, world_size, self.shuffle if pad is None else pad, not self._own)
+        self._sampler = usual_sampler(self.source, self.shuffle, generator) if sampler is None else sampler
+        self._batches = batch_sampler
+        if self.batch_size is not None:
+            self._batches = usual_batch_sampler(self._sampler, self.batch_size, drop_last)
+        self._course = self._make_course(Seeds(checked_seed(seed, world_size), generator, self.shuffle))
         self._closed = False
         self.last_indices: NDArray[np.int64] | None = None  # the source's, of the batch handed out last
         self.last_is_padding = False  # whether that holds only samples that other ranks have too
-        most = _largest(batch_sampler) if batch_sampler is not None else self.batch_size or _SINGLE
-        self._cut = Cut(self.batch_size or _SINGLE, drop_last, self.shard)
-        self._order = self._make_order()
-        kept = with_cache(self.source, self.recipe, cache, cache_gb, int(threads))
-        output = Output(dtype, memory_format)
-        self.job = Job(kept, self.recipe, self.seed, most, int(threads), int(ahead), device_id, output)
-        self.quarantine = Quarantine(self.source, policy, self.seed)
+        job = Job(
+            with_cache(self.source, self.recipe, cache, cache_gb, int(threads)),
+            self.recipe,
+            batch_size=largest_batch(batch_sampler) if batch_sampler is not None else self.batch_size or TOGETHER,
+            num_threads=int(threads),
+            prefetch=int(ahead),
+            device_id=device_id,
+            output=Output(dtype, memory_format),
+        )
+        self.quarantine = Quarantine(self.source, policy)
         self.quarantine.rank = self.shard.rank
-        self._delivery = Delivery(self.job, self.backend, self.quarantine)
+        self._delivery = Delivery(job, self.backend, self.quarantine)
         self.device = self._delivery.device
+        self._made = True
 
-    def _choose_recipe(self, recipe: Recipe | str | Path | None, transform: Any) -> Recipe:
-        if recipe is not None:
-            return Recipe.load(recipe)
-        if transform is None:
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute.
+
+        Raises:
+            ConfigError: one that would not be noticed any more.
+        """
+        if self._made and name in SETTLED:
             raise ConfigError(
-                "DataLoader: needs a recipe, and the data set has no transform to take it from. "
-                'Give recipe="imagenet-train", say (`dalipipe recipes` lists them), or set the data set\'s transform.'
+                f"DataLoader: {name} can't be set once the loader is made, got {shown(value)}. Make a new one."
             )
-        return Recipe.from_torchvision(transform, size=known_size(self.source))
+        super().__setattr__(name, value)
 
-    def _make_order(self) -> Order:
-        if self.batch_sampler is not None:
-            return SamplerOrder(self.batch_sampler)
-        if self.sampler is not None:
-            return SamplerOrder(self.sampler)
-        return OwnOrder(len(self.source), self.seed, self.shuffle)
+    def _make_course(self, seeds: Seeds) -> Course:
+        shard = chosen_shard(*self._wanted)
+        cut = Cut(self.batch_size or 1, self.drop_last, shard)
+        lists = self.batch_size is None and self._batches is not None
+        order: Order = OwnOrder(len(self.source), self.shuffle)
+        if not self._own:
+            decides = self._batches if lists else self._sampler
+            order = SamplerOrder(decides, len(self.source), in_batches=lists)
+        return Course(order, cut, seeds, "list" if lists else "sample" if self.batch_size is None else "batch")
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that begins next."""
+        return self._course.epoch
+
+    @property
+    def shard(self) -> Shard:
+        """This rank's part of every global batch."""
+        return self._course.cut.shard
+
+    @property
+    def sampler(self) -> Any:
+        """What torch's loader would have here: the sampler given, or else one as long as this rank's samples."""
+        return RankSampler(self) if self._own and self.shard.world_size > 1 else self._sampler
+
+    @property
+    def batch_sampler(self) -> Any:
+        """What torch's loader would have here: lists of samples; None where batch_size is."""
+        if self._own and self.shard.world_size > 1 and self._batches is not None:
+            return RankBatches(self)
+        return self._batches
+
+    @property
+    def seed(self) -> int | None:
+        """The seed given, or else that of the epoch that began last; None before the first."""
+        return self._course.seed
+
+    @property
+    def generator(self) -> torch.Generator | None:
+        """What each epoch's seed is drawn from, where none was given; None for torch's global generator."""
+        return self._course.seeds.generator
+
+    @generator.setter
+    def generator(self, generator: torch.Generator | None) -> None:
+        self._course.seeds.generator = generator
+
+    @property
+    def job(self) -> Job:
+        """What the backend runs."""
+        return self._delivery.job
 
     @property
     def finish(self) -> Finish:
@@ -223,35 +273,31 @@ class DataLoader:
 
     def __len__(self) -> int:
         """Return the number of batches that this rank has in an epoch; of samples where batch_size is None."""
-        if self.batch_sampler is not None:
-            return len(self.batch_sampler)  # type: ignore[arg-type]
-        length = len(self.source) if self.sampler is None else len(self.sampler)  # type: ignore[arg-type]
-        if self.batch_size is None:
-            return Cut(1, shard=self.shard).count(length)
-        return self._cut.count(length)
+        course = self._course
+        if course.unit == "list":
+            return len(self._batches)  # type: ignore[arg-type]
+        return course.cut.count(len(self._sampler))  # type: ignore[arg-type]
 
     def set_epoch(self, epoch: int) -> None:
         """Set the number of the next epoch, on which the order and the random decisions depend.
+
+        What is left of an epoch that `load_state_dict` went back to still comes, where that is the epoch.
 
         Raises:
             ConfigError: not a whole number from 0 to 2**32 - 1.
         """
         if not whole(epoch) or not 0 <= epoch < 2**32:
             raise ConfigError(f"DataLoader: epoch must be 0 to 2**32 - 1, got {epoch!r}. Count from 0.")
-        self.epoch, self._resume = int(epoch), None
-        self._place = (self.epoch, 0)
+        self._course.set_epoch(int(epoch))
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """Yield this rank's batches of an epoch as indices.
+        """Yield this rank's batches of an epoch as indices, without beginning it.
 
         Args:
             epoch: Number of the pass.
             skip: Position in the epoch's order to begin at: samples, or batches of a batch sampler.
         """
-        order = self._order.begin(epoch)
-        if self.batch_sampler is not None:
-            return listed(order, epoch, skip)
-        return self._cut.batches(order, epoch, skip)
+        return self._course.batches(epoch, skip)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the batches of the next epoch, or what is left of the one that `load_state_dict` went back to.
@@ -261,57 +307,48 @@ class DataLoader:
         """
         if self._closed:
             raise ConfigError("DataLoader: is closed and can't be iterated. Make a new one.")
-        return self._epoch()
-
-    def _reshard(self) -> None:
-        """Take this rank's part where torch.distributed was initialised after the loader was made."""
-        shard = chosen_shard(*self._wanted)
-        if shard == self.shard:
-            return
-        self.shard, self.quarantine.rank = shard, shard.rank
-        self._cut = replace(self._cut, shard=shard)
-        if self._seed is None:
-            self._reseed(chosen_seed(None, self.generator, shard))
+        return self._epoch(self._course.draw())
 
     def _follow(self) -> None:
         """Take the recipe that the data set's transform says now; refuse a data set that was changed otherwise."""
         transform = self._watch.transform()
         if not self._watch.with_transform:
             return
-        recipe = self._choose_recipe(None, transform)
+        recipe = chosen_recipe(None, transform, known_size(self.source))
         if recipe != self.recipe:
-            self.recipe = recipe
-            self._delivery.restart(replace(self._delivery.job, recipe=recipe))
-            self.job = self._delivery.job
+            vars(self).update(recipe=recipe)
+            self._delivery.restart(replace(self.job, recipe=recipe))
 
-    def _epoch(self) -> Iterator[Any]:
+    def _epoch(self, drawn: int | None) -> Iterator[Any]:
         # An epoch counts from its first batch on: a library may ask for an iterator and drop it.
-        self._reshard()
+        shard = chosen_shard(*self._wanted)  # torch.distributed may have been initialised meanwhile
+        self.quarantine.rank = shard.rank
+        self._course.reshard(shard)
         self._follow()
-        epoch, skip = self.epoch, self._resume or 0
-        self.epoch, self._resume = epoch + 1, None
-        self._place = (epoch, skip)
-        results = self._delivery.run(self.batches(epoch, skip))
+        place = self._course.begin(drawn)
+        results = self._delivery.run(self._course.behind(place))
         try:
             for result in results:
-                yield from self._hand_out(epoch, result)
-            self._place = (epoch + 1, 0)
+                yield from self._hand_out(place, result)
+            self._course.end(place)
         finally:
             results.close()  # type: ignore[attr-defined]
 
-    def _hand_out(self, epoch: int, result: Result) -> Iterator[Any]:
-        images, labels, batch = result.images, result.labels, result.batch
-        self.last_indices, self.last_is_padding = batch.indices, self.shard.rank >= batch.position - batch.begin
+    def _hand_out(self, place: Place, result: Result) -> Iterator[Any]:
+        images, labels, batch, course = result.images, result.labels, result.batch, self._course
+        self.last_indices = batch.indices
         if self.pin_memory and images.device.type == "cpu" and torch.cuda.is_available():
             images, labels = images.pin_memory(), labels.pin_memory()
-        if self.batch_size is None and self.batch_sampler is None:
-            places = batch.places(self.shard.world_size)
-            for image, label, place in zip(images, labels.tolist(), places, strict=True):
-                self._place = (epoch, place)
-                yield image, label
+        if course.unit != "sample":
+            self.last_is_padding = self.shard.rank >= batch.position - batch.begin
+            course.place = replace(place, position=batch.position)
+            yield [images, labels]
             return
-        self._place = (epoch, batch.position)
-        yield images, labels
+        places = batch.places(self.shard.world_size)
+        for image, label, position in zip(images, labels.tolist(), places, strict=True):
+            self.last_is_padding = self.shard.rank > (position - batch.begin - 1) % self.shard.world_size
+            course.place = replace(place, position=position)
+            yield [image, label]
 
     @property
     def bad_files(self) -> tuple[BadFile, ...]:
@@ -321,25 +358,21 @@ class DataLoader:
     @property
     def place(self) -> tuple[int, int]:
         """Epoch of the batch that was handed out last, and where in its order that batch ended."""
-        return self._place
+        return self._course.place.epoch, self._course.place.position
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the loader is, as JSON: the batches handed out count, not those prepared ahead.
 
-        It is under 1 KB unless a random sampler is given, whose generator is kept too, or many files are bad. It is the
-        same on every rank but for the bad files, of which each rank lists those that it met.
+        It is under 1 KB unless a random sampler or a generator is given, whose state is kept too, or many files are
+        bad. With a seed it is the same on every rank but for the bad files, of which each rank lists those that it met.
         """
-        epoch, position = self._place
         return {
             "version": STATE_VERSION,
-            "epoch": epoch,
-            "position": position,
-            "seed": self.seed,
+            **self._course.state(),
             "shuffle": self.shuffle,
             "length": len(self.source),
             "data": fingerprint(self.source),
             "recipe": self.recipe.fingerprint(),
-            "order": self._order.state(),
             "bad": self.quarantine.state(),
         }
 
@@ -347,26 +380,15 @@ class DataLoader:
         """Go back to where `state_dict` was taken: the next iteration yields what was left of that epoch.
 
         Batch size, world size, threads and backend may differ: exactly the remaining samples come, with the same random
-        decisions.
+        decisions. So it is with later epochs where there is a seed or a generator; else they draw from torch's.
 
         Raises:
             StateError: the state is malformed, or of another data set, recipe or order.
         """
         check_state(state, self.state_dict())
-        self._order.check(state["order"], state["position"])
+        self._course.order.check(state["order"], state["position"])
         self.quarantine.restore(state.get("bad", []))
-        if state["seed"] != self.seed:
-            self._reseed(chosen_seed(state["seed"], None, self.shard))
-        self.epoch, self._resume = state["epoch"], state["position"]
-        self._place = (state["epoch"], state["position"])
-        self._order.restore(state["order"])
-
-    def _reseed(self, seed: int) -> None:
-        """Take another seed: the decisions of a state belong to the seed that it was saved under."""
-        self.seed = seed
-        self._order = self._make_order()
-        self._delivery.reseed(seed)
-        self.job = self._delivery.job
+        self._course.load(state)
 
     def close(self) -> None:
         """Release threads and memory. The loader can't be iterated again; an epoch that runs may end."""
@@ -380,35 +402,3 @@ class DataLoader:
     def __exit__(self, *_exception: Any) -> None:
         """Close the loader."""
         self.close()
-
-
-def _largest(batch_sampler: Iterable[list[int]]) -> int:
-    """Return the size of the largest batch; only a sampler that does not say its batch size is listed for it."""
-    size = getattr(batch_sampler, "batch_size", None)
-    if size is None:
-        size = max((len(batch) for batch in batch_sampler), default=1)
-    return int(size)
-
-
-def dali_iterator(loader: DataLoader, epoch: int = 0) -> DALIGenericIterator:
-    """Return the DALIGenericIterator itself, over one epoch of a loader with a DALI backend.
-
-    Each step yields a list with one dict: "images" and "labels" as the loader has them, and "status", (n, 1) int32, 0
-    for a sample that could be processed (`dalipipe.records.Status`). A bad file raises DALI's own RuntimeError.
-
-    Args:
-        loader: Its source, recipe, backend and batches are used; it stays usable.
-        epoch: Number of the epoch, for the order and the random decisions.
-
-    Raises:
-        BackendError: the loader's backend is not one of DALI's.
-    """
-    if loader.backend == "torchvision":
-        raise BackendError(
-            'dali_iterator: the backend must be one of DALI\'s, got "torchvision". Use "dali-cpu-stock".'
-        )
-    from dalipipe.backends.dali_executor import DaliExecutor
-
-    executor = compile_recipe(loader.job, loader.backend)
-    assert isinstance(executor, DaliExecutor)
-    return executor.iterator(loader.batches(epoch))

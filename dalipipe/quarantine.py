@@ -102,15 +102,14 @@ class Quarantine:
     Args:
         source: Where the samples come from.
         policy: What is to happen.
-        seed: Of the substitutes.
 
     Attributes:
         files: What was found, by position in the source.
         rank: Which of several ranks this is: each but the first writes a file of its own.
     """
 
-    def __init__(self, source: Source, policy: ErrorPolicy, seed: int) -> None:
-        self.source, self.policy, self.seed = source, policy, seed
+    def __init__(self, source: Source, policy: ErrorPolicy) -> None:
+        self.source, self.policy = source, policy
         self.files: dict[int, BadFile] = {}
         self.rank = 0
         self._classes: dict[int, NDArray[np.int64]] = {}
@@ -118,7 +117,9 @@ class Quarantine:
         self._begun = False
 
     def screen(self, batches: Iterable[Batch], asked: deque[Batch]) -> Iterator[Batch]:
-        """Yield what is left of batches without the samples known as bad; batches of which nothing is left fall out.
+        """Yield what is left of batches without the samples known as bad.
+
+        Batches of which nothing is left fall out; one that was empty from the beginning does not.
 
         Args:
             batches: As they were cut.
@@ -126,7 +127,7 @@ class Quarantine:
         """
         for batch in batches:
             left = self.without(batch)
-            if len(left):
+            if len(left) or not len(batch):
                 asked.append(batch)
                 yield left
 
@@ -158,7 +159,7 @@ class Quarantine:
         members = self._members(index)
         chosen, again = 0, 0
         for attempt in range(_DRAWS):
-            fraction, again = plan.substitute(self.seed, batch.epoch, index, occurrence, attempt)
+            fraction, again = plan.substitute(batch.seed or 0, batch.epoch, index, occurrence, attempt)
             chosen = int(fraction * len(members))
             if int(members[chosen]) not in self.files:
                 return int(members[chosen]), again

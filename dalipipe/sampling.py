@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+_NONE: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -25,6 +27,7 @@ class Batch:
         position: How many samples of the epoch's order lie behind this batch, other ranks' included.
         begin: How many lie before it.
         numbers: (n,) int64, which of the batch's samples these are, where some were left out; None where all are there.
+        seed: Of the random decisions; None for the job's.
     """
 
     epoch: int
@@ -33,6 +36,7 @@ class Batch:
     position: int = 0
     begin: int = 0
     numbers: NDArray[np.int64] | None = None
+    seed: int | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -48,6 +52,13 @@ class Batch:
         indices = np.where(there, other.indices, self.indices)
         return replace(self, indices=indices, occurrences=np.where(there, other.occurrences, self.occurrences))
 
+    def parts(self, most: int) -> list[Batch]:
+        """Return the batch in parts of at most `most` samples; none of an empty one."""
+        if len(self) <= most:
+            return [self] if len(self) else []
+        cuts = [slice(first, first + most) for first in range(0, len(self), most)]
+        return [replace(self, indices=self.indices[cut], occurrences=self.occurrences[cut]) for cut in cuts]
+
     def places(self, world_size: int) -> list[int]:
         """Return how many samples of the epoch's order lie behind each sample, counted by steps of all ranks."""
         numbers = range(len(self)) if self.numbers is None else self.numbers.tolist()
@@ -61,14 +72,13 @@ class Shard:
     A full global batch has `world_size` parts of the same size. The last one of an epoch, where it is not full, is
     divided as evenly as can be, without padding. Only where it has fewer samples than there are ranks do some get
     none: with `pad` its samples are repeated until each rank has one, so that every rank has the same number of
-        batches.
+    batches.
 
     Attributes:
         rank: 0 to world_size - 1.
         world_size: Number of ranks, >= 1.
         pad: Whether to repeat samples so that every rank has a part: for training. Without, each sample comes exactly
-            once:
-            for evaluation.
+            once: for evaluation.
     """
 
     rank: int = 0
@@ -108,13 +118,20 @@ class Cut:
         first, stop = self.shard.part(rest + self.shard.missing(rest))
         return full + (stop > first)
 
-    def batches(self, order: Iterable[int], epoch: int, skip: int = 0) -> Iterator[Batch]:
+    def samples(self, length: int) -> int:
+        """Return how many samples this rank has of an epoch of `length`."""
+        full, rest = divmod(length, self.batch_size * self.shard.world_size)
+        first, stop = (0, 0) if self.drop_last or not rest else self.shard.part(rest + self.shard.missing(rest))
+        return full * self.batch_size + stop - first
+
+    def batches(self, order: Iterable[int], epoch: int, skip: int = 0, seed: int | None = None) -> Iterator[Batch]:
         """Yield this rank's batches of an epoch.
 
         Args:
             order: Sample indices, the same on every rank.
             epoch: Number of the pass, for the random decisions.
             skip: How many samples of the order were dealt with before.
+            seed: Of the random decisions; None for the job's.
         """
         size = self.batch_size * self.shard.world_size
         seen: dict[int, int] = {}
@@ -127,22 +144,23 @@ class Cut:
             if position > skip:
                 pending.append((int(index), occurrence))
             if len(pending) == size:
-                yield self._part(pending, epoch, position - size, position)
+                yield self._part(pending, Batch(epoch, _NONE, _NONE, position, position - size, seed=seed))
                 pending = []
         if pending and not self.drop_last:
             again = [
                 (pending[i % len(pending)][0], seen[pending[i % len(pending)][0]] + i // len(pending))
                 for i in range(self.shard.missing(len(pending)))
             ]
-            last = self._part(pending + again, epoch, position - len(pending), position)
-            if len(last):
+            last = Batch(epoch, _NONE, _NONE, position, position - len(pending), seed=seed)
+            if len(last := self._part(pending + again, last)):
                 yield last
 
-    def _part(self, samples: list[tuple[int, int]], epoch: int, begin: int, position: int) -> Batch:
+    def _part(self, samples: list[tuple[int, int]], whole: Batch) -> Batch:
+        """Return a global batch with this rank's samples in it."""
         first, stop = self.shard.part(len(samples))
         mine = np.array(samples[first:stop], dtype=np.int64).reshape(-1, 2)
         indices, occurrences = np.ascontiguousarray(mine[:, 0]), np.ascontiguousarray(mine[:, 1])
-        return Batch(epoch, indices, occurrences, position, begin)
+        return replace(whole, indices=indices, occurrences=occurrences)
 
 
 def batched(order: Iterable[int], batch_size: int, *, epoch: int, drop_last: bool) -> Iterator[Batch]:
@@ -150,14 +168,34 @@ def batched(order: Iterable[int], batch_size: int, *, epoch: int, drop_last: boo
     return Cut(batch_size, drop_last).batches(order, epoch)
 
 
-def listed(batches: Iterable[Iterable[int]], epoch: int, skip: int = 0) -> Iterator[Batch]:
+def listed(batches: Iterable[Iterable[int]], epoch: int, skip: int = 0, seed: int | None = None) -> Iterator[Batch]:
     """Yield the batches that a batch sampler lists, without the first `skip`; positions count batches."""
     seen: dict[int, int] = {}
     for position, indices in enumerate(batches, 1):
-        occurrences = []
+        numbers, occurrences = [], []
         for index in indices:
-            occurrences.append(seen.get(index, 0))
-            seen[index] = occurrences[-1] + 1
+            numbers.append(int(index))
+            occurrences.append(seen.get(numbers[-1], 0))
+            seen[numbers[-1]] = occurrences[-1] + 1
         if position > skip:
-            numbers = np.array([int(index) for index in indices], dtype=np.int64)
-            yield Batch(epoch, numbers, np.array(occurrences, dtype=np.int64), position, position - 1)
+            mine, before = (np.array(each, dtype=np.int64) for each in (numbers, occurrences))
+            yield Batch(epoch, mine, before, position, position - 1, seed=seed)
+
+
+def together(batches: Iterable[Batch], most: int) -> Iterator[Batch]:
+    """Yield batches of one sample in groups of at most `most`, so that a backend has enough to do at a time."""
+    waiting: list[Batch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if len(waiting) == most:
+            yield _joined(waiting)
+            waiting = []
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(batches: list[Batch]) -> Batch:
+    indices, occurrences = (
+        np.concatenate([getattr(each, name) for each in batches]) for name in ("indices", "occurrences")
+    )
+    return replace(batches[0], indices=indices, occurrences=occurrences, position=batches[-1].position)

@@ -111,7 +111,7 @@ def test_every_sample_comes_once_an_epoch(backend, count, batch_size, shuffle, d
 
 @pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_each_epoch_has_its_order_and_its_decisions(folder, backend):
-    with DataLoader(folder, 4, True, recipe=RANDOM, backend=backend, num_threads=2) as loader:
+    with DataLoader(folder, 4, True, recipe=RANDOM, backend=backend, num_threads=2, seed=1) as loader:
         orders = [np.concatenate([batch.indices for batch in loader.batches(epoch)]).tolist() for epoch in range(3)]
         first, second = by_sample(loader), by_sample(loader)
         loader.set_epoch(0)
@@ -147,7 +147,7 @@ def test_a_sample_looks_the_same_in_every_run(folder, backend):
 def test_backends_take_the_same_decisions(folder):
     images = {}
     for backend in CPU_BACKENDS:
-        with DataLoader(folder, 5, True, recipe=RANDOM, backend=backend, num_threads=2) as loader:
+        with DataLoader(folder, 5, True, recipe=RANDOM, backend=backend, num_threads=2, seed=1) as loader:
             images[backend] = by_sample(loader)
     for backend in DALI_BACKENDS:
         levels_off = (images[backend] - images["torchvision"]).abs() * 0.25 * 255
@@ -160,7 +160,7 @@ def test_backends_take_the_same_decisions(folder):
 
 @pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_two_iterators_at_once_do_not_disturb_each_other(backend):
-    with DataLoader(Numbers(10), 3, True, recipe=FIXED, backend=backend, num_threads=2) as loader:
+    with DataLoader(Numbers(10), 3, True, recipe=FIXED, backend=backend, num_threads=2, seed=1) as loader:
         alone = [[labels.tolist() for _, labels in loader] for _ in range(2)]
         loader.set_epoch(0)
         one, two = iter(loader), iter(loader)
@@ -367,7 +367,7 @@ def test_a_file_that_is_gone_is_named(folder, backend):
 def test_dalis_own_iterator_has_the_loaders_images(folder, backend):
     from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-    with DataLoader(folder, 5, True, recipe=RANDOM, backend=backend, num_threads=2) as loader:
+    with DataLoader(folder, 5, True, recipe=RANDOM, backend=backend, num_threads=2, seed=1) as loader:
         loader.set_epoch(3)
         expected = list(loader)
         iterator = dali_iterator(loader, epoch=3)

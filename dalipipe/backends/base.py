@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
@@ -51,7 +51,7 @@ class Job:
     Attributes:
         source: Where the images come from.
         recipe: What is done to them.
-        seed: Of every random decision.
+        seed: Of every random decision in batches that bring none of their own.
         batch_size: Largest batch.
         num_threads: Threads that decode and augment.
         prefetch: Batches prepared ahead.
@@ -85,9 +85,9 @@ class Job:
         """Whether the three channels of a pixel lie side by side in memory."""
         return self.output.memory_format == "channels_last"
 
-    def reseeded(self, seed: int) -> Job:
-        """Return the same job under another seed."""
-        return replace(self, seed=seed)
+    def seed_of(self, batch: Batch) -> int:
+        """Return the seed of a batch's random decisions: its own, or else the job's."""
+        return self.seed if batch.seed is None else batch.seed
 
     def no_images(self, device: torch.device) -> torch.Tensor:
         """Return a batch of no images."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import time
 import weakref
 from collections import deque
@@ -16,6 +17,7 @@ from nvidia.dali.pipeline import Pipeline
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from dalipipe import plan
+from dalipipe.backends import forks
 from dalipipe.backends.base import Job, Result, checked, obvious_reason
 from dalipipe.backends.blame import Fault, fault_of, reason_of, require_bytes
 from dalipipe.backends.dali import OUTPUTS, Feed
@@ -47,6 +49,7 @@ class Graph:
 
 
 _open: weakref.WeakSet[DaliExecutor] = weakref.WeakSet()
+_lost_cuda = False  # whether this is a child of a process that used CUDA
 
 
 @atexit.register
@@ -73,7 +76,7 @@ def inputs(job: Job, batch: Batch, kind: str, prepare: Prepare) -> tuple[tuple[A
     DALI gets what `prepare` makes of the items, uniforms (n, max(1, total)) float64 and labels (n,) int64.
     """
     fed, keep = prepare([checked(job.source, index) for index in batch.indices.tolist()], kind)
-    uniforms = plan.uniforms(job.program.counts, job.seed, batch.epoch, batch.indices, batch.occurrences)
+    uniforms = plan.uniforms(job.program.counts, job.seed_of(batch), batch.epoch, batch.indices, batch.occurrences)
     if uniforms.shape[1] == 0:
         uniforms = np.zeros((len(batch), 1))
     return (*fed, uniforms, job.source.labels[batch.indices]), keep
@@ -108,6 +111,7 @@ class DaliExecutor:
         self._single: DaliExecutor | None = None
         self._running = False
         _open.add(self)
+        forks.register(self)
 
     def _feed(self) -> Any:
         try:
@@ -131,6 +135,11 @@ class DaliExecutor:
 
     def _begin(self) -> DALIGenericIterator:
         if self._iterator is None:
+            if self._graph_device == "gpu" and forks.is_child() and (_lost_cuda or torch.cuda._is_in_bad_fork()):
+                raise BackendError(
+                    "dali-gpu: CUDA can't be used in a process that was forked from one that used it. Start processes "
+                    'with the method "spawn", or fork before the first batch.'
+                )
             # A weak reference, so that the pipeline does not keep its executor alive.
             feed = weakref.WeakMethod(self._feed)
             pipeline = self._graph.build(self.job, self._kind, self._graph_device, lambda: feed()())  # type: ignore[misc]
@@ -216,6 +225,18 @@ class DaliExecutor:
         failures = {position: result.failures[0] for position, result in enumerate(results) if result.failures}
         images, labels = (torch.cat([getattr(result, part) for result in results]) for part in ("images", "labels"))
         return Result(batch, images, labels, failures)
+
+    def let_go(self) -> None:
+        """Forget the parent's pipeline: DALI aborts a process that takes apart what has its threads elsewhere."""
+        global _lost_cuda
+        if self._iterator is not None:
+            _lost_cuda = _lost_cuda or self._graph_device == "gpu"
+            for pipeline in self._iterator._pipes:
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(pipeline._pipe))  # so that nothing ever takes it apart
+                pipeline._pipe = None
+        self._single = self._iterator = None
+        self._batches, self._feed_error = iter(()), None
+        self._ahead.clear()
 
     def _singly(self, samples: list[Batch]) -> list[Result | Exception]:
         """Return what becomes of samples, each in a batch of its own, or what was raised over it."""

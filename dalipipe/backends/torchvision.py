@@ -16,6 +16,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from dalipipe import plan
+from dalipipe.backends import forks
 from dalipipe.backends.base import UNREADABLE, Job, Result, checked, obvious_reason
 from dalipipe.backends.blame import require_own_fault
 from dalipipe.orientation import upright
@@ -189,7 +190,12 @@ class TorchvisionExecutor:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.device = torch.device("cpu")
-        self._pool = ThreadPoolExecutor(job.num_threads, thread_name_prefix="dalipipe")
+        self.let_go()
+        forks.register(self)
+
+    def let_go(self) -> None:
+        """Start with threads of this process's own. See `forks`."""
+        self._pool = ThreadPoolExecutor(self.job.num_threads, thread_name_prefix="dalipipe")
 
     def _sample(self, index: int, uniforms: NDArray[np.float64]) -> torch.Tensor | str:
         """Return the finished image of a sample, or why there is none."""
@@ -209,7 +215,9 @@ class TorchvisionExecutor:
         return image.to(self.job.dtype)
 
     def _submit(self, batch: Batch) -> list[Future[torch.Tensor | str]]:
-        uniforms = plan.uniforms(self.job.program.counts, self.job.seed, batch.epoch, batch.indices, batch.occurrences)
+        uniforms = plan.uniforms(
+            self.job.program.counts, self.job.seed_of(batch), batch.epoch, batch.indices, batch.occurrences
+        )
         pairs = zip(batch.indices.tolist(), uniforms, strict=True)
         return [self._pool.submit(self._sample, index, row) for index, row in pairs]
 
@@ -228,6 +236,7 @@ class TorchvisionExecutor:
     def run(self, batches: Iterable[Batch]) -> Iterator[Result]:
         """Yield one result for each batch, in order. See `Executor`."""
         ahead: deque[tuple[Batch, list[Future[Any]]]] = deque()
+        pool = self._pool
         try:
             for batch in batches:
                 ahead.append((batch, self._submit(batch)))
@@ -236,7 +245,7 @@ class TorchvisionExecutor:
             while ahead:
                 yield self._collect(*ahead.popleft())
         finally:
-            for _, futures in ahead:
+            for _, futures in ahead if pool is self._pool else ():
                 for future in futures:
                     future.cancel()
 

@@ -1,0 +1,64 @@
+"""What a forked child may not touch: threads and pipelines stay with the process that made them.
+
+`os.fork` copies memory, not threads. Whoever waits in the child for a thread of the parent waits for ever, and DALI
+aborts the process that takes a pipeline of its parent apart. So whatever has threads is listed here; in a forked child
+each lets go of them before anything else runs, and makes new ones when it is used.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Protocol, TypeVar
+
+Item = TypeVar("Item")
+
+_FIRST: Final = os.getpid()
+
+
+class Threaded(Protocol):
+    """Something that has threads."""
+
+    def let_go(self) -> None:
+        """Forget the threads, which are another process's, without touching them."""
+        ...
+
+
+_known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def register(threaded: Threaded) -> None:
+    """Have an object let go of its threads in every child that is forked from now on."""
+    _known.add(threaded)
+
+
+def _let_go() -> None:
+    for threaded in list(_known):
+        threaded.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+def is_child() -> bool:
+    """Return whether this process was forked from one that had this module."""
+    return os.getpid() != _FIRST
+
+
+def elsewhere(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield items that are made in a thread of their own.
+
+    The main thread of a forked child can't use torch's own threads where the parent's main thread has used them: GNU
+    OpenMP waits for ever. Any other thread gets new ones.
+    """
+    end = object()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="dalipipe")
+    try:
+        while (item := pool.submit(next, items, end).result()) is not end:
+            yield item  # type: ignore[misc]
+    finally:
+        pool.shutdown(wait=False)
+        items.close()  # type: ignore[attr-defined]

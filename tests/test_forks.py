@@ -1,0 +1,85 @@
+"""A loader in a forked process: threads stay with the parent; the child makes its own instead of waiting for ever."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BACKENDS = ["dali-cpu", "dali-cpu-stock", "torchvision"]
+SCRIPT = """
+import os, sys
+import torch
+import dalipipe
+from dalipipe.errors import ConfigError
+
+torch.set_num_threads(2)
+options = {"recipe": "imagenet-train", "num_threads": 2, "seed": 1}
+loaders = [dalipipe.DataLoader(sys.argv[1], 6, backend=name, **options) for name in sys.argv[2:]]
+torch.ones(10**7).add(1)  # torch's own threads are there, of which a child has none
+expected = [[images.sum().item() for images, _ in loader] for loader in loaders]
+iterators = [iter(loader) for loader in loaders]
+for iterator in iterators:
+    next(iterator)
+
+
+def try_all():
+    for loader, iterator in zip(loaders, iterators):
+        try:
+            next(iterator)
+            return "an iterator of another process went on"
+        except ConfigError as error:
+            if "belongs to the process that made it" not in str(error):
+                return str(error)
+        for number in range(2):
+            loader.set_epoch(0)
+            if [images.sum().item() for images, _ in loader] != expected[loaders.index(loader)]:
+                return f"other images in {loader.backend}"
+    made = dalipipe.DataLoader(sys.argv[1], 6, backend=sys.argv[2], **options)
+    return "right" if [images.sum().item() for images, _ in made] == expected[0] else "another loader differs"
+
+
+child = os.fork()
+if child == 0:
+    print(try_all(), flush=True)
+    if sys.argv[-1] == "dali-cpu":
+        del iterators
+    sys.exit(7)  # not os._exit: everything is taken apart
+_, status = os.waitpid(child, 0)
+rest = [len(list(iterator)) for iterator in iterators]
+print(os.waitstatus_to_exitcode(status), rest)
+"""
+
+
+@pytest.mark.parametrize("backends", [BACKENDS, ["dali-cpu"]])
+def test_a_forked_child_uses_its_parents_loaders_and_the_parent_goes_on(make_image_folder, backends):
+    folder = make_image_folder(sizes=((131, 97),))
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, folder, *backends],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert (run.stdout, run.returncode) == (f"right\n7 {[1] * len(backends)}\n", 0), run.stderr
+
+
+def send(loader, queue):
+    queue.put([labels.tolist() for _, labels in loader])
+
+
+def test_a_loader_can_be_sent_to_a_spawned_process(make_image_folder):
+    import dalipipe
+
+    loader = dalipipe.DataLoader(make_image_folder(), 5, True, recipe="cifar-train", backend="torchvision", seed=3)
+    wanted = [labels.tolist() for _, labels in loader]
+    loader.set_epoch(0)
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    child = context.Process(target=send, args=(loader, queue))
+    child.start()
+    assert queue.get(timeout=120) == wanted
+    child.join()
