@@ -22,7 +22,7 @@ from dalipipe.backends.ram_cache import RamCache
 from dalipipe.errors import StateError
 
 RECIPE = dalipipe.Recipe.from_toml('ops = [{ op = "CenterCrop", size = 1 }]')
-HISTORIES = 600
+HISTORIES = 1000
 
 
 class Marked:

@@ -212,7 +212,6 @@ def test_torchs_generator_is_left_where_torchs_own_loader_leaves_it():
         for loader in loaders(**options):
             torch.manual_seed(5)
             for _ in range(2):
-                iter(loader)  # dropped
                 for _ in loader:
                     pass
             after.append(torch.rand(()).item())

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
 BACKENDS = ["dali-cpu", "dali-cpu-stock", "torchvision"]
 SCRIPT = """
@@ -17,7 +15,8 @@ import dalipipe
 from dalipipe.errors import ConfigError
 
 torch.set_num_threads(2)
-options = {"recipe": "imagenet-train", "num_threads": 2, "seed": 1}
+recipe = dalipipe.Recipe.from_toml('ops = [{ op = "CenterCrop", size = 224 }, { op = "ToDtype", scale = true }]')
+options = {"recipe": recipe, "num_threads": 2, "seed": 1}
 loaders = [dalipipe.DataLoader(sys.argv[1], 6, backend=name, **options) for name in sys.argv[2:]]
 torch.ones(10**7).add(1)  # torch's own threads are there, of which a child has none
 expected = [[images.sum().item() for images, _ in loader] for loader in loaders]
@@ -45,8 +44,6 @@ def try_all():
 child = os.fork()
 if child == 0:
     print(try_all(), flush=True)
-    if sys.argv[-1] == "dali-cpu":
-        del iterators
     sys.exit(7)  # not os._exit: everything is taken apart
 _, status = os.waitpid(child, 0)
 rest = [len(list(iterator)) for iterator in iterators]
@@ -54,17 +51,16 @@ print(os.waitstatus_to_exitcode(status), rest)
 """
 
 
-@pytest.mark.parametrize("backends", [BACKENDS, ["dali-cpu"]])
-def test_a_forked_child_uses_its_parents_loaders_and_the_parent_goes_on(make_image_folder, backends):
+def test_a_forked_child_uses_its_parents_loaders_and_the_parent_goes_on(make_image_folder):
     folder = make_image_folder(sizes=((131, 97),))
     run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, folder, *backends],
+        [sys.executable, "-c", SCRIPT, folder, *BACKENDS],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
         timeout=180,
     )
-    assert (run.stdout, run.returncode) == (f"right\n7 {[1] * len(backends)}\n", 0), run.stderr
+    assert (run.stdout, run.returncode) == ("right\n7 [1, 1, 1]\n", 0), run.stderr
 
 
 def send(loader, queue):

@@ -1,5 +1,6 @@
 """Each sample exactly once over all ranks, and the same global batches whatever the world size."""
 
+import json
 import os
 import subprocess
 import sys
@@ -119,8 +120,6 @@ def test_torchrun_shards_by_itself(make_image_folder, tmp_path):
     folder = make_image_folder("shards", classes=("a", "b"), per_class=8, sizes=((17, 11),), seed=2)
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    import json
-
     found = {}
     for world in (1, 2, 3):
         run = subprocess.run(
@@ -157,3 +156,53 @@ def test_torchrun_shards_by_itself(make_image_folder, tmp_path):
         states = [found[world][rank]["train-state"] for rank in range(world)]
         assert all(state == states[0] for state in states)
     assert torch.tensor(whole["train-images"][0]).isfinite().all()
+
+
+ALONE = """
+import json, os, sys
+import torch
+import torch.distributed as dist
+import dalipipe
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+torch.manual_seed(rank)
+options = {"recipe": "cifar-train", "num_threads": 1, "backend": "torchvision"}
+out = {"alone": []}
+if rank == 0:  # the others know nothing of these, and nobody waits
+    validation = dalipipe.DataLoader(sys.argv[1], 4, rank=0, world_size=1, **options)
+    out["alone"] = [label for _, labels in validation for label in labels.tolist()]
+    list(dalipipe.DataLoader(sys.argv[1], 4, True, **options))
+loader = dalipipe.DataLoader(sys.argv[1], 2, True, **options)
+out["lengths"] = [len(loader.sampler), len(loader.batch_sampler), len(loader)]
+out["epochs"], out["listed"] = [], []
+for epoch in (0, 1, 1):
+    loader.sampler.set_epoch(epoch)
+    out["listed"].append(list(loader.sampler))
+    out["epochs"].append([index for _ in loader for index in loader.last_indices.tolist()])
+with open(os.path.join(sys.argv[2], f"alone-{rank}.json"), "w") as file:
+    json.dump(out, file)
+dist.destroy_process_group()
+"""
+
+
+def test_ranks_share_an_order_without_a_seed_and_never_wait_for_one_another(make_image_folder, tmp_path):
+    folder = make_image_folder("shards", classes=("a", "b"), per_class=8, sizes=((17, 11),), seed=2)
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE)
+    run = subprocess.run(
+        [*TORCHRUN, "--nproc-per-node=2", script, folder, tmp_path],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    first, second = (json.loads((tmp_path / f"alone-{rank}.json").read_text()) for rank in range(2))
+    assert len(first["alone"]) == 16
+    assert first["lengths"] == second["lengths"] == [8, 4, 4]
+    for one, other in zip(first["epochs"], second["epochs"], strict=True):
+        assert sorted(one + other) == list(range(16))
+    assert first["listed"] == first["epochs"] and second["listed"] == second["epochs"]
+    assert first["epochs"][0] != first["epochs"][1] == first["epochs"][2]

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol, TypeVar
 
+import torch
+
 Item = TypeVar("Item")
 
 _FIRST: Final = os.getpid()
@@ -55,7 +57,8 @@ def elsewhere(items: Iterator[Item]) -> Iterator[Item]:
     OpenMP waits for ever. Any other thread gets new ones.
     """
     end = object()
-    pool = ThreadPoolExecutor(1, thread_name_prefix="dalipipe")
+    # Torch mends what the fork broke of its threads when the first new thread asks for them; two at once may fail.
+    pool = ThreadPoolExecutor(1, thread_name_prefix="dalipipe", initializer=torch.get_num_threads)
     try:
         while (item := pool.submit(next, items, end).result()) is not end:
             yield item  # type: ignore[misc]
