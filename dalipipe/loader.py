@@ -61,8 +61,7 @@ class DataLoader:
 
     Args:
         dataset: A folder in ImageFolder's layout, a torchvision data set of images (or Subsets and concatenations of
-            such),
-            an in-memory one like CIFAR10, or any `Source`.
+            such), an in-memory one like CIFAR10, or any `Source`.
         batch_size: Samples a batch (on each rank), >= 1; None yields single samples, (3, H, W) and int.
         shuffle: Whether each epoch has a random order, a function of `seed` and the epoch alone.
         sampler: Iterable of sample indices, instead of `shuffle`. A sample that comes again is augmented anew.
@@ -178,7 +177,7 @@ class DataLoader:
         self.persistent_workers, self.pin_memory_device, self.in_order = persistent_workers, pin_memory_device, in_order
         self.worker_init_fn, self.multiprocessing_context = worker_init_fn, multiprocessing_context
         self.collate_fn = default_convert if batch_size is None else default_collate
-        self._own = batch_sampler is None and sampler is None  # whether the loader itself decides on the order
+        self._own = batch_sampler is sampler is None  # whether the loader itself decides on the order
         self._wanted = (rank, world_size, self.shuffle if pad is None else pad, not self._own)
         self._sampler = usual_sampler(self.source, self.shuffle, generator) if sampler is None else sampler
         self._batches = batch_sampler
@@ -273,10 +272,9 @@ class DataLoader:
 
     def __len__(self) -> int:
         """Return the number of batches that this rank has in an epoch; of samples where batch_size is None."""
-        course = self._course
-        if course.unit == "list":
+        if self._course.unit == "list":
             return len(self._batches)  # type: ignore[arg-type]
-        return course.cut.count(len(self._sampler))  # type: ignore[arg-type]
+        return self._course.cut.count(len(self._sampler))  # type: ignore[arg-type]
 
     def set_epoch(self, epoch: int) -> None:
         """Set the number of the next epoch, on which the order and the random decisions depend.
@@ -312,18 +310,16 @@ class DataLoader:
     def _follow(self) -> None:
         """Take the recipe that the data set's transform says now; refuse a data set that was changed otherwise."""
         transform = self._watch.transform()
-        if not self._watch.with_transform:
-            return
-        recipe = chosen_recipe(None, transform, known_size(self.source))
+        given = None if self._watch.with_transform else self.recipe
+        recipe = chosen_recipe(given, transform, known_size(self.source))
         if recipe != self.recipe:
             vars(self).update(recipe=recipe)
             self._delivery.restart(replace(self.job, recipe=recipe))
 
     def _epoch(self, drawn: int | None) -> Iterator[Any]:
         # An epoch counts from its first batch on: a library may ask for an iterator and drop it.
-        shard = chosen_shard(*self._wanted)  # torch.distributed may have been initialised meanwhile
-        self.quarantine.rank = shard.rank
-        self._course.reshard(shard)
+        self._course.reshard(chosen_shard(*self._wanted))  # torch.distributed may have been initialised meanwhile
+        self.quarantine.rank = self.shard.rank
         self._follow()
         place = self._course.begin(drawn)
         results = self._delivery.run(self._course.behind(place))

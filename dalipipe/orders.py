@@ -139,8 +139,8 @@ class OwnOrder:
             )
 
     def restore(self, state: dict[str, Any], position: int) -> None:
-        """Make the next pass have the seed that the state tells, if it is of the same epoch."""
-        self._repeat = dict(state)
+        """Make the next pass have the seed that the state tells, if that is of the same epoch and some of it came."""
+        self._repeat = dict(state) if position else {}
 
 
 def encoded(state: torch.Tensor) -> str:
