@@ -177,7 +177,7 @@ class DataLoader:
         self.persistent_workers, self.pin_memory_device, self.in_order = persistent_workers, pin_memory_device, in_order
         self.worker_init_fn, self.multiprocessing_context = worker_init_fn, multiprocessing_context
         self.collate_fn = default_convert if batch_size is None else default_collate
-        self._own = batch_sampler is sampler is None  # whether the loader itself decides on the order
+        self._own = sampler is None and batch_sampler is None  # whether the loader itself decides on the order
         self._wanted = (rank, world_size, self.shuffle if pad is None else pad, not self._own)
         self._sampler = usual_sampler(self.source, self.shuffle, generator) if sampler is None else sampler
         self._batches = batch_sampler
