@@ -13,13 +13,20 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StrictBool, ValidationError, model_validator
 
 from dalipipe.errors import RecipeError, nearest, shown
-from dalipipe.ops import OPS, CenterCrop, Container, ImageSpec, Normalize, Op, Resize, ToDtype
+from dalipipe.limits import pixel_limit
+from dalipipe.ops import OPS, CenterCrop, Container, ImageSpec, Normalize, Op, Resize, ToDtype, leaves
 from dalipipe.ops.base import Kind, Stage
 from dalipipe.ops.refused import REFUSED
 from dalipipe.ops.text import TEXT_OPS, TextOp
 
 Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation of each channel, in levels."""
+
+MOST_OPS = 4096
+"""Most ops of a recipe, those in others counted: far fewer than there are positions in `plan`."""
+
+DEEPEST = 64
+"""How deep ops may stand in one another to be looked at at all."""
 
 _STAGES = ("pixels", "range", "tail")
 
@@ -54,6 +61,11 @@ class Recipe(BaseModel):
     evaluation: str = ""
     apply_exif_orientation: StrictBool = False
     ops: tuple[SerializeAsAny[Op], ...]
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> Recipe:
+        check_number(sum(1 for op in self.ops for _ in leaves(op)), f"recipe {self.name!r}")
+        return self
 
     @model_validator(mode="after")
     def _one_kind(self) -> Recipe:
@@ -140,6 +152,7 @@ class Recipe(BaseModel):
         raw = data.pop("ops", None)
         if not isinstance(raw, list) or not raw:
             raise RecipeError(f"{where}: a recipe needs at least one [[ops]] table, got none. Add one.")
+        check_number(len(raw), where)
         ops = tuple(build_op(entry, f"{where}: op {position}") for position, entry in enumerate(raw, 1))
         data.setdefault("name", Path(where).stem)
         try:
@@ -231,6 +244,7 @@ class Recipe(BaseModel):
             stage = min(_STAGES.index(at), 1)  # the range may go on behind an erasing of floats
             try:
                 specs.append(op.check(specs[-1]))
+                _check_memory(op, specs[-1])
             except RecipeError as error:
                 raise RecipeError(f"op {position}: {error}") from error
         if specs[-1].height is None or specs[-1].width is None:
@@ -326,8 +340,35 @@ class Recipe(BaseModel):
         return Recipe(name=f"{self.name}-eval", description=f"Evaluation twin derived from {self.name}.", ops=kept)
 
 
-def build_op(entry: Any, where: str) -> Op:
+def _check_memory(op: Op, spec: ImageSpec) -> None:
+    """Refuse an op of whose images none would be within the limit of pixels."""
+    limit = pixel_limit()
+    side = op.size if isinstance(op, Resize) and isinstance(op.size, int) else 1  # the shorter one of the two
+    height, width = spec.height or side, spec.width or side
+    if limit is not None and height * width > limit:
+        raise RecipeError(
+            f"{op.op}: makes images of at least {height} x {width} px, more than the limit of {limit:,}. Make less of "
+            "them, or raise PIL.Image.MAX_IMAGE_PIXELS."
+        )
+
+
+def check_number(count: int, where: str) -> None:
+    """Refuse more ops than a recipe may have.
+
+    Raises:
+        RecipeError: it has more.
+    """
+    if count > MOST_OPS:
+        raise RecipeError(f"{where}: a recipe may have {MOST_OPS:,} ops, got {count:,}. Remove some.")
+
+
+def build_op(entry: Any, where: str, deep: int = 1) -> Op:
     """Return the op that a TOML table describes.
+
+    Args:
+        entry: The table.
+        where: Begins the message.
+        deep: How many ops it stands in, itself included.
 
     Raises:
         RecipeError: no `op` key, an unknown op, argument or value; the nearest name is suggested.
@@ -346,8 +387,11 @@ def build_op(entry: Any, where: str) -> Op:
         raise RecipeError(f"{where}: unknown op {shown(name)}. {hint}There are: {known}.")
     inner = entry.get("ops")
     if issubclass(model, Container) and isinstance(inner, list | tuple):
+        check_number(len(inner), where)
+        if deep >= DEEPEST:
+            raise RecipeError(f"recipe: ops may stand in one another {DEEPEST} deep, got more. Unfold them.")
         built = (
-            child if isinstance(child, Op) else build_op(child, f"{where} ({name}): op {position}")
+            child if isinstance(child, Op) else build_op(child, f"{where} ({name}): op {position}", deep + 1)
             for position, child in enumerate(inner, 1)
         )
         entry = {**entry, "ops": tuple(built)}

@@ -31,7 +31,7 @@ from typing import Any, Literal
 from dalipipe.errors import RecipeError
 from dalipipe.ops import OPS, CenterCrop, ImageSpec, Normalize, Op, RandomApply, RandomChoice, ToDtype
 from dalipipe.ops.refused import REFUSED
-from dalipipe.recipe import Recipe, build_op
+from dalipipe.recipe import DEEPEST, Recipe, build_op, check_number
 
 MOVABLE = frozenset(
     {
@@ -121,6 +121,7 @@ def ops_of(transform: object) -> tuple[Op, ...]:
     """
     state = _State()
     steps = list(_flatten(transform, "transforms" if _parts(transform) is not None else "transform"))
+    check_number(len(steps), "from_torchvision")
     for where, step in steps:
         _translator(step, where)(state, step, where)
     if state.form == "pil":
@@ -155,6 +156,10 @@ def _parts(transform: object) -> tuple[str, list[Any]] | None:
 
 def _flatten(transform: object, where: str) -> Iterator[tuple[str, object]]:
     """Yield the single transforms in order, each with its place, such as "transforms[1].transforms[0]"."""
+    if where.count("[") > DEEPEST:
+        raise RecipeError(
+            f"from_torchvision: transforms may stand in one another {DEEPEST} deep, got more. Unfold them."
+        )
     parts = _parts(transform)
     if parts is None:
         yield where, transform

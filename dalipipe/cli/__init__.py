@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from dalipipe import __version__
-from dalipipe.cli import bench, check, evaluate, export, parity, predict, preview, recipes, train
+from dalipipe.cli import bench, check, evaluate, export, parity, predict, preview, recipes, streams, train
 from dalipipe.cli.console import compiling_said, complain, printable, warn
 from dalipipe.errors import DalipipeError, DecodeError, DivergedError, PeerError, ResourceError, StoppedError
 from dalipipe.training.launch import Launch
@@ -64,7 +64,12 @@ class _Group(TyperGroup):
             status = USAGE_ERROR
         except typer.Abort:
             status = INTERRUPTED
-        if isinstance(status, int) and status > SIGNALLED and _speaks():
+        except OSError as error:
+            if not streams.is_of_output(error):
+                raise
+            status = streams.give_up(error)
+        status = streams.flushed(status if isinstance(status, int) else 0)
+        if status > SIGNALLED and _speaks():
             print(ended, file=sys.stderr)
         if not standalone_mode:
             return status
@@ -137,4 +142,5 @@ for command in COMMANDS:
 
 def main() -> None:
     """Run the command that the process was started with, and exit with its status."""
+    streams.open_closed()
     app()
