@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 
 from dalipipe.compilation import compiled
 
-_TAG, _SHORT = 0x0112, 3
+_TAG, _SHORT, _LONG = 0x0112, 3, 4
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @compiled
-def _number(data, at, count, big):
+def number(data, at, count, big):
     """Return `count` bytes as an unsigned number."""
-    number = 0
+    found = 0
     for place in range(count):
-        number = number << 8 | int(data[at + place if big else at + count - 1 - place])
-    return number
+        found = found << 8 | int(data[at + place if big else at + count - 1 - place])
+    return found
 
 
 @compiled
-def _begins(data, at, text):
+def begins(data, at, text):
     """Return whether some bytes stand at a place."""
     if at + len(text) > len(data):
         return False
@@ -42,18 +42,21 @@ def _begins(data, at, text):
 def _of_tiff(data, begin, end):
     """Return the orientation in the first directory of an Exif block, 1 where it has none."""
     end = min(end, len(data))
-    big = _begins(data, begin, b"MM")
-    if end - begin < 8 or not (big or _begins(data, begin, b"II")):
+    big = begins(data, begin, b"MM")
+    if end - begin < 8 or not (big or begins(data, begin, b"II")):
         return 1
-    directory = begin + _number(data, begin + 4, 4, big)
+    directory = begin + number(data, begin + 4, 4, big)
     if directory + 2 > end:
         return 1
-    for entry in range(_number(data, directory, 2, big)):
+    for entry in range(number(data, directory, 2, big)):
         at = directory + 2 + 12 * entry
         if at + 12 > end:
             return 1
-        if _number(data, at, 2, big) == _TAG and _number(data, at + 2, 2, big) == _SHORT:
-            found = _number(data, at + 8, 2, big)
+        if number(data, at, 2, big) != _TAG:
+            continue
+        kind = number(data, at + 2, 2, big)
+        if kind in (_SHORT, _LONG):  # some writers take four bytes for it
+            found = number(data, at + 8, 2 if kind == _SHORT else 4, big)
             return found if 1 <= found <= 8 else 1
     return 1
 
@@ -65,23 +68,23 @@ def orientation_of(data):
     Args:
         data: (n,) uint8, the bytes of a file. What is neither JPEG nor PNG, or is broken, has none.
     """
-    if _begins(data, 0, b"\xff\xd8"):
+    if begins(data, 0, b"\xff\xd8"):
         at = 2
         while at + 4 <= len(data) and data[at] == 0xFF:
-            marker, size = data[at + 1], _number(data, at + 2, 2, True)
+            marker, size = data[at + 1], number(data, at + 2, 2, True)
             if marker == 0xFF:  # a byte that fills
                 at += 1
                 continue
             if marker == 0xDA or marker == 0xD9:
                 return 1
-            if marker == 0xE1 and _begins(data, at + 4, b"Exif\x00\x00"):
+            if marker == 0xE1 and begins(data, at + 4, b"Exif\x00\x00"):
                 return _of_tiff(data, at + 10, at + 2 + size)
             at += 2 + size
-    elif _begins(data, 0, b"\x89PNG\r\n\x1a\n"):
+    elif begins(data, 0, b"\x89PNG\r\n\x1a\n"):
         at = 8
         while at + 8 <= len(data):
-            size = _number(data, at, 4, True)
-            if _begins(data, at + 4, b"eXIf"):
+            size = number(data, at, 4, True)
+            if begins(data, at + 4, b"eXIf"):
                 return _of_tiff(data, at + 8, at + 8 + size)
             at += 12 + size
     return 1

@@ -55,12 +55,14 @@ class Status(IntEnum):
     CROP_EXCEEDS_IMAGE = 1
     BLUR_EXCEEDS_IMAGE = 2
     MAKES_TOO_MUCH = 3
+    UNREADABLE = 4  # Pillow, whose file it is, has not made the pixels that its header promises
 
 
 _REASONS = {
     Status.CROP_EXCEEDS_IMAGE: "the image is smaller than the window of RandomCrop, and pad_if_needed is off",
     Status.BLUR_EXCEEDS_IMAGE: "the image is not larger than half the kernel of GaussianBlur",
     Status.MAKES_TOO_MUCH: "resized or padded as the recipe asks, it would have more px than the limit of {limit}",
+    Status.UNREADABLE: "it can't be decoded",
 }
 
 

@@ -1,6 +1,7 @@
 """Photos that lie on their side: turned where the recipe asks for it, by every backend alike."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -42,6 +43,15 @@ def test_pillow_turns_it_the_same_way(make_image, form, order, note):
     with Image.open(io.BytesIO(data)) as image:
         stored, shown = np.asarray(image), np.asarray(ImageOps.exif_transpose(image))
     np.testing.assert_array_equal(upright(stored, data), shown)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_a_note_of_four_bytes_counts(make_image, form, order):
+    data = encode(make_image(17, 11), form, 6, order)
+    short, long = struct.pack(order + "HHIHH", 0x0112, 3, 1, 6, 0), struct.pack(order + "HHII", 0x0112, 4, 1, 6)
+    assert short in data
+    assert number(data) == number(data.replace(short, long)) == 6
 
 
 @given(st.binary(max_size=80), st.integers(0, 3))

@@ -16,11 +16,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Final, NamedTuple
 
-import numpy as np
-
-from dalipipe.backends.base import obvious_reason
 from dalipipe.errors import BackendError, DalipipeError, ResourceError, shown
-from dalipipe.sources.base import Item
 from dalipipe.sources.reading import require_own
 
 _OPERATOR: Final = re.compile(r"Error (?:in|when executing) \S+ operator `?([\w.]+)")
@@ -110,29 +106,10 @@ def require_bytes(where: str, error: Exception) -> None:
         ) from error
 
 
-def reason_of(where: str, item: Item, error: Exception) -> str:
-    """Return in a few words why an item could not be processed.
-
-    Args:
-        where: Begins the message where it is no file's fault.
-        item: The source's item: a path, encoded bytes or pixels.
-        error: What DALI raised when the item was alone.
-
-    Raises:
-        ResourceError, BackendError: it is not the item's fault.
-    """
-    require_bytes(where, error)
-    obvious = obvious_reason(item)  # which says so where a file can't be read, or raises where that is no file's fault
-    if obvious is not None:
-        return obvious
-    if fault_of(str(error)) is Fault.READING or isinstance(item, np.ndarray):
-        raise BackendError(
-            f"{where}: a sample that is in order could not be read, got: {shown(said_in(str(error)))}. Begin again."
-        ) from error
-    text = re.sub(r"^(Error in thread \d+: |\[\S+:\d+\] |Assert on .* failed:? ?)+", "", said_in(str(error)))
-    text = text.strip(" .")
-    # Neither says what is wrong: OpenCV refuses what it can't decode without a word, libtiff's call is no reason.
-    return "it can't be decoded" if not text or re.search("Unsupported image type|TIFFRead", text) else text
+def unread(where: str, error: Exception | None) -> BackendError:
+    """Return what to raise over a sample that is in order, as far as anyone can tell, and yet could not be had."""
+    said = "no pixels" if error is None else shown(said_in(str(error)))
+    return BackendError(f"{where}: a sample that is in order could not be read, got: {said}. Begin again.")
 
 
 @contextmanager

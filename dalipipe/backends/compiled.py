@@ -20,6 +20,7 @@ from nvidia.dali import types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.plugin.numba import NumbaFunction
 
+from dalipipe.backends.look import form_of, is_dalis
 from dalipipe.compilation import address_as_void_pointer, callback, compiled
 from dalipipe.geometry import COLUMNS, resolve
 from dalipipe.orientation import orientation_of, turns
@@ -187,68 +188,26 @@ def resolver() -> Compiled:
     )
 
 
-@compiled
-def is_sound(data):
-    """Return whether DALI's look at the header of an encoded image stays within its bytes, (n,) uint8.
-
-    Of a BMP file with a palette it reads as many colours as the header says, from wherever the header says.
-    """
-    if len(data) < 26 or data[0] != 0x42 or data[1] != 0x4D:  # "BM"; DALI refuses a shorter one
-        return True
-    header = 0
-    for place in range(4):
-        header |= np.int64(data[14 + place]) << 8 * place
-    if header == 12:
-        bits = np.int64(data[24]) | np.int64(data[25]) << 8
-        return bits > 8 or 26 + 3 * (1 << bits) <= len(data)
-    if header < 40 or len(data) < 50:
-        return header < 40
-    bits = np.int64(data[28]) | np.int64(data[29]) << 8
-    colours = 0
-    for place in range(4):
-        colours |= np.int64(data[46 + place]) << 8 * place
-    if colours == 0:
-        colours = 1 << min(bits, 8)
-    return bits > 8 or 14 + header + 4 * colours <= len(data)
-
-
 def _scalar_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins, samples):
     """Write nothing: a scalar has no sides."""
 
 
-def _sound_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
-    count = shape_of(in_shapes, 0, 0, 1, 1)[0]
-    data = carray(address_as_void_pointer(addresses(ins, 1)[0]), count, dtype=np.uint8)
-    carray(address_as_void_pointer(addresses(outs, 1)[0]), 1, dtype=np.bool_)[0] = is_sound(data)
-
-
-@cache
-def sound() -> Compiled:
-    """Return the operator that says whether DALI may look at the header of an encoded image: (n,) uint8 -> bool ()."""
-    return Compiled(
-        callback(SETUP_SIGNATURE)(_scalar_setup),
-        callback(RUN_SIGNATURE)(_sound_run),
-        outputs=((types.BOOL, 0),),
-        inputs=((types.UINT8, 1),),
-    )
-
-
-def _within_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
+def _look_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
     into = addresses(ins, 2)
-    size, limit = addresses(into[0], 2), addresses(into[1], 1)[0]
-    fits = size[0] >= 0 and size[1] >= 0 and (size[1] == 0 or size[0] <= limit // size[1])
-    carray(address_as_void_pointer(addresses(outs, 1)[0]), 1, dtype=np.bool_)[0] = fits
+    data = carray(address_as_void_pointer(into[0]), shape_of(in_shapes, 0, 0, 1, 1)[0], dtype=np.uint8)
+    mine = is_dalis(form_of(data, addresses(into[1], 1)[0]))
+    carray(address_as_void_pointer(addresses(outs, 1)[0]), 1, dtype=np.bool_)[0] = mine
 
 
 @cache
-def within() -> Compiled:
-    """Return the operator that says whether an image has no more px than a limit.
+def looker() -> Compiled:
+    """Return the operator that says whether an encoded image is DALI's to decode; see `forms.FORMS`.
 
-    Size (2 or more,) int64 in px, the bytes of the limit as int64 -> bool ().
+    Bytes (n,) uint8, the bytes of the most px that it may claim as int64, negative for any number -> bool ().
     """
     return Compiled(
         callback(SETUP_SIGNATURE)(_scalar_setup),
-        callback(RUN_SIGNATURE)(_within_run),
+        callback(RUN_SIGNATURE)(_look_run),
         outputs=((types.BOOL, 0),),
-        inputs=((types.INT64, 1), (types.UINT8, 1)),
+        inputs=((types.UINT8, 1), (types.UINT8, 1)),
     )

@@ -25,7 +25,18 @@ from dalipipe import ops
 from dalipipe.backends import dali_colour
 from dalipipe.backends.base import Job
 from dalipipe.backends.compiled import operator, resolver
-from dalipipe.backends.dali_input import Device, Images, bytes_constant, encode, load, stand_in, straighten, turned
+from dalipipe.backends.dali_input import (
+    Device,
+    InMemory,
+    Loaded,
+    Mixed,
+    all_fine,
+    bytes_constant,
+    encode,
+    load,
+    split,
+    stand_in,
+)
 from dalipipe.errors import BackendError
 from dalipipe.geometry import ARGUMENTS, Program
 from dalipipe.recipe import Recipe
@@ -277,37 +288,36 @@ def _take(images: DataNode, step: Step) -> DataNode:
     return _routed(images, step, step.number(DO, types.BOOL), lowering)
 
 
-def lower(job: Job, loaded: Images, records: DataNode, device: Device, turn: DataNode | None = None) -> DataNode:
-    """Return the images that leave the recipe, in the job's form: CHW, or HWC for channels_last.
+def lower(job: Job, loaded: Loaded, records: DataNode, device: Device) -> tuple[DataNode, DataNode]:
+    """Return the images that leave the recipe, in the job's form: CHW, or HWC for channels_last; and their status.
 
     Args:
         job: What to run.
         loaded: The images, on the CPU.
         records: What is done to each sample.
         device: Where the pixels are made.
-        turn: How they are turned first, see `turned`.
     """
     program = job.program
     steps = [Step(op, records, row, device, program) for row, op in enumerate(program.ops)]
     steps, tail = steps[: len(steps) - program.tail], steps[len(steps) - program.tail :]
-    if turn is not None:
-        images = straighten(loaded.decode(device), turn)
-    elif steps and isinstance(steps[0].op, ops.RandomResizedCrop) and not program.gated(0):
+    whole = job.recipe.apply_exif_orientation
+    if not whole and steps and isinstance(steps[0].op, ops.RandomResizedCrop) and not program.gated(0):
         first = steps.pop(0)
         box = first.numbers(ARGS, ARGS + 4, types.INT32)
-        images = _resize(loaded.decode(device, {"start": box[0:2], "shape": box[2:4]}), first)
+        images, failed = loaded.decode(device, {"start": box[0:2], "shape": box[2:4]})
+        images = _resize(images, first)
     else:
-        images = loaded.decode(device)
+        images, failed = loaded.decode(device)
     for step in steps:
         images = _take(images, step)
     if job.levels is None:
-        return images if job.channels_last else fn.transpose(images, perm=[2, 0, 1])
+        return images if job.channels_last else fn.transpose(images, perm=[2, 0, 1]), failed
     mean, std = [list(level) for level in job.levels]
     layout = "HWC" if job.channels_last else "CHW"
     images = fn.crop_mirror_normalize(images, mean=mean, std=std, dtype=DTYPES[job.dtype], output_layout=layout)
     for step in tail:
         images = _erase(images, step, layout)
-    return images
+    return images, failed
 
 
 Feed = Callable[[], tuple[Any, ...]]
@@ -328,8 +338,8 @@ def prepare(items: Sequence[Item], kind: str) -> tuple[tuple[Any, ...], Any]:
     return ([np.ascontiguousarray(item) if kind == "pixels" else encode(item) for item in items],), items
 
 
-def _inputs(feed: Feed, kind: str) -> tuple[Images, DataNode, DataNode, DataNode]:
-    """Return images, (H, W, C) of those that are encoded, uniforms and labels."""
+def _inputs(feed: Feed, kind: str, turned: bool) -> tuple[Loaded, DataNode, DataNode]:
+    """Return images, uniforms and labels."""
     bytes_of, pixels_of = (types.UINT8, 1, ""), (types.UINT8, 3, "HWC")
     first = [pixels_of] if kind == "pixels" else [bytes_of]
     if kind.startswith("mixed"):
@@ -337,10 +347,13 @@ def _inputs(feed: Feed, kind: str) -> tuple[Images, DataNode, DataNode, DataNode
     signature = [*first, (types.FLOAT64, 1, ""), (types.INT64, 0, "")]
     dtypes, ndims, layouts = (list(part) for part in zip(*signature, strict=True))
     nodes = fn.external_source(source=feed, num_outputs=len(signature), layout=layouts, dtype=dtypes, ndim=ndims)
-    own = kind.removeprefix("mixed ")
-    encoded, shape = load(nodes[0], own)
-    loaded = Images(encoded, own, *nodes[1:3]) if kind.startswith("mixed") else Images(encoded, own)
-    return loaded, shape, nodes[-2], nodes[-1]
+    if kind == "pixels":
+        return InMemory(nodes[0], all_fine()), nodes[-2], nodes[-1]
+    if not kind.startswith("mixed"):
+        return load(nodes[0], kind, turned), nodes[-2], nodes[-1]
+    kept = nodes[2]
+    memory = InMemory(split(nodes[1], kept)[0], split(all_fine(), kept)[0])
+    return Mixed(kept, memory, load(nodes[0], kind, turned, kept)), nodes[-2], nodes[-1]
 
 
 def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
@@ -361,12 +374,8 @@ def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
         exec_dynamic=True,
     )
     with pipeline:
-        loaded, shape, uniforms, label = _inputs(feed, kind)
-        turn, shape = turned(loaded.encoded, shape, loaded.kind, job.recipe)
-        if loaded.kept is not None and loaded.pixels is not None:
-            # Of what an item lacks, one px stands in.
-            shape = math.max(shape, loaded.pixels.shape(dtype=types.INT64))
-        records, status = resolve_node(job.program, uniforms, shape)
-        images = lower(job, loaded, records, device, turn)
-        pipeline.set_outputs(images, label.gpu() if device == "gpu" else label, status)
+        loaded, uniforms, label = _inputs(feed, kind, job.recipe.apply_exif_orientation)
+        records, status = resolve_node(job.program, uniforms, loaded.shape)
+        images, failed = lower(job, loaded, records, device)
+        pipeline.set_outputs(images, label.gpu() if device == "gpu" else label, math.max(status, failed))
     return pipeline

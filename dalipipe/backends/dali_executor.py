@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from nvidia.dali.pipeline import Pipeline
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from dalipipe import plan
-from dalipipe.backends import forks
-from dalipipe.backends.base import Job, Result, checked, obvious_reason
-from dalipipe.backends.blame import Fault, fault_of, reason_of, require_bytes
+from dalipipe.backends import forks, pillow
+from dalipipe.backends.base import UNREADABLE, Job, Result, checked, obvious_reason
+from dalipipe.backends.blame import Fault, fault_of, require_bytes, unread
 from dalipipe.backends.dali import OUTPUTS, Feed
 from dalipipe.backends.dali_input import Device
 from dalipipe.errors import BackendError, ResourceError
@@ -80,6 +81,27 @@ def inputs(job: Job, batch: Batch, kind: str, prepare: Prepare) -> tuple[tuple[A
     if uniforms.shape[1] == 0:
         uniforms = np.zeros((len(batch), 1))
     return (*fed, uniforms, job.source.labels[batch.indices]), keep
+
+
+class _Decoded:
+    """A source of which one sample is known, as pixels."""
+
+    kind = "pixels"
+
+    def __init__(self, source: Source, pixels: NDArray[np.uint8]) -> None:
+        self.classes, self.labels, self._length, self._pixels = source.classes, source.labels, len(source), pixels
+
+    def __len__(self) -> int:
+        return self._length
+
+    def item(self, index: int) -> Item:
+        """Return the pixels, whichever sample is asked for."""
+        return self._pixels
+
+
+def _only(batch: Batch, position: int) -> Batch:
+    """Return a batch of one of the samples."""
+    return batch.select(np.arange(len(batch)) == position)
 
 
 class DaliExecutor:
@@ -212,7 +234,14 @@ class DaliExecutor:
         if not any(codes):
             return Result(batch, images, labels)
         failures = {at: status_reason(Status(code)) for at, code in enumerate(codes) if code}
-        good = torch.tensor([code == 0 for code in codes], device=images.device)
+        for at in [at for at, code in enumerate(codes) if code == Status.UNREADABLE]:
+            result = self._by_pillow(_only(batch, at))
+            if result.failures:
+                failures[at] = result.failures[0]
+            else:
+                images[at] = result.images[0]
+                del failures[at]
+        good = torch.tensor([at not in failures for at in range(len(codes))], device=images.device)
         return Result(batch, images[good], labels[good], failures)
 
     def _repair(self, batch: Batch, _error: Exception) -> Result:
@@ -264,8 +293,34 @@ class DaliExecutor:
             error = found
             if fault_of(str(error)) is not Fault.READING:
                 break
+        return self._by_pillow(sample, error)
+
+    def _by_pillow(self, sample: Batch, error: Exception | None = None) -> Result:
+        """Return what Pillow, whose word counts, makes of a sample that could not be had otherwise.
+
+        Args:
+            sample: A batch of one.
+            error: What DALI raised when it was alone.
+        """
+        item = checked(self.job.source, int(sample.indices[0]))
+        if isinstance(item, np.ndarray) or (error is not None and fault_of(str(error)) is Fault.READING):
+            obvious = obvious_reason(item)
+            if obvious is None:
+                raise unread(self._name, error)
+            return self._failed(sample, obvious)
+        try:
+            pixels = pillow.decode(item, self.job.recipe.apply_exif_orientation)
+        except UNREADABLE as found:
+            return self._failed(sample, pillow.why_not(self._name, item, found))
+        job = replace(self.job, source=_Decoded(self.job.source, pixels), batch_size=1, num_threads=1, prefetch=1)
+        executor = DaliExecutor(job, self._graph_device, self._graph)
+        try:
+            return next(iter(executor.run([sample])))
+        finally:
+            executor.close()
+
+    def _failed(self, sample: Batch, reason: str) -> Result:
         labels = torch.empty(0, dtype=torch.int64, device=self.device)
-        reason = reason_of(self._name, item, error)
         return Result(sample, self.job.no_images(self.device), labels, {0: reason})
 
     def _forget(self) -> None:

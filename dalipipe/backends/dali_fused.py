@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numba import carray
+from numpy.typing import NDArray
 from nvidia.dali import fn, math, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
@@ -37,7 +38,17 @@ from dalipipe.backends.compiled import (
     shape_of,
 )
 from dalipipe.backends.dali import Feed
-from dalipipe.backends.dali_input import Device, bytes_constant, decode, encode, load, stand_in, straighten, turned
+from dalipipe.backends.dali_input import (
+    Device,
+    all_fine,
+    bytes_constant,
+    encode,
+    load,
+    merge,
+    split,
+    split_window,
+    stand_in,
+)
 from dalipipe.backends.kernels import OUT_HEIGHT, OUT_WIDTH, run_steps
 from dalipipe.compilation import address_as_void_pointer, callback, compiled
 from dalipipe.recipe import Recipe
@@ -219,37 +230,31 @@ def _inputs(feed: Feed, kind: str) -> tuple[DataNode, DataNode, DataNode, DataNo
     return nodes[0], nowhere, nodes[-2], nodes[-1]
 
 
-def _decode_whole(
-    item: DataNode, place: DataNode, uniforms: DataNode, table: DataNode, kind: str, recipe: Recipe
-) -> tuple[DataNode, ...]:
-    """Return what `_decode_windows` does for photos that are turned first, and so decoded whole."""
-    encoded, stored = load(item, kind.removeprefix("mixed "))
-    turn, shape = turned(encoded, stored, kind, recipe)
-    assert turn is not None
-    size = fn.cast(math.max(shape[0:2], place[1:3]), dtype=types.INT64) if kind.startswith("mixed") else shape
-    records, status, _start, _extent = operator(window(), table, uniforms, size)
-    corner = types.Constant(np.zeros(2, np.int32), dtype=types.INT32, device="cpu")
-    return straighten(decode(encoded, kind.removeprefix("mixed "), "cpu"), turn), records, status, corner
-
-
 def _decode_windows(
-    item: DataNode, place: DataNode, uniforms: DataNode, table: DataNode, kind: str
-) -> tuple[DataNode, ...]:
+    item: DataNode, place: DataNode, uniforms: DataNode, job: Job, kind: str
+) -> tuple[DataNode, DataNode, DataNode, DataNode]:
     """Return pixels, records, status and start of a batch, decoded as far as the recipe needs them.
 
-    Where `place` says that pixels are in memory, the item is a stand-in of one px, so that all samples pass through the
-    same operators.
+    Where `place` says that pixels are in memory, one px stands for them. Photos that are turned are decoded whole.
     """
-    encoded, shape = load(item, kind.removeprefix("mixed "))
-    if not kind.startswith("mixed"):
-        records, status, start, extent = operator(window(), table, uniforms, shape)
-        return decode(encoded, kind, "cpu", window={"start": start, "shape": extent}), records, status, start
-    size = fn.cast(math.max(shape[0:2], place[1:3]), dtype=types.INT64)
+    table, turned = bytes_constant(job.program.table), job.recipe.apply_exif_orientation
+    mixed = kind.startswith("mixed")
+    kept = place[0] != 0
+    loaded = load(item, kind, turned, kept if mixed else None)
+    size = merge(split(place[1:3], kept)[0], loaded.shape[0:2], kept) if mixed else loaded.shape
     records, status, start, extent = operator(window(), table, uniforms, size)
-    peeked = fn.cast(shape[0:2], dtype=types.INT32)
-    extent = math.min(extent, peeked)
-    inside = {"start": math.min(start, peeked - extent), "shape": extent}
-    return decode(encoded, kind.removeprefix("mixed "), "cpu", window=inside), records, status, start
+    box = None if turned else {"start": start, "shape": extent}
+    pixels, failed = loaded.decode("cpu", split_window(box, kept)[1] if mixed else box)
+    if mixed:
+        pixels = merge(split(_constant(np.zeros((1, 1, 3), np.uint8), layout="HWC"), kept)[0], pixels, kept)
+        failed = merge(split(all_fine(), kept)[0], failed, kept)
+    start = _constant(np.zeros(2, np.int32)) if turned else start
+    return pixels, records, math.max(status, failed), start
+
+
+def _constant(numbers: NDArray[Any], layout: str | None = None) -> DataNode:
+    dtype = types.UINT8 if numbers.dtype == np.uint8 else types.INT32
+    return types.Constant(numbers, dtype=dtype, device="cpu", layout=layout)
 
 
 def build(job: Job, kind: str, _device: Device, feed: Feed) -> Pipeline:
@@ -263,14 +268,11 @@ def build(job: Job, kind: str, _device: Device, feed: Feed) -> Pipeline:
     )
     with pipeline:
         item, place, uniforms, label = _inputs(feed, kind)
-        table = bytes_constant(job.program.table)
         if kind == "pixels":
-            records, status, start, _extent = operator(window(), table, uniforms, place[1:3])
-            pixels = types.Constant(np.zeros((1, 1, 3), np.uint8), dtype=types.UINT8, device="cpu")
-        elif job.recipe.apply_exif_orientation:
-            pixels, records, status, start = _decode_whole(item, place, uniforms, table, kind, job.recipe)
+            records, status, start, _ = operator(window(), bytes_constant(job.program.table), uniforms, place[1:3])
+            pixels = _constant(np.zeros((1, 1, 3), np.uint8))
         else:
-            pixels, records, status, start = _decode_windows(item, place, uniforms, table, kind)
+            pixels, records, status, start = _decode_windows(item, place, uniforms, job, kind)
         images = operator(runner(job.dtype), pixels, records, start, *finish_and_plan(job), place)
         if job.dtype == torch.float16:
             images = fn.cast(images, dtype=types.FLOAT16)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
-from dalipipe.backends.compiled import operator, sound, turner, within
+from dalipipe.backends.compiled import looker, operator, turner
+from dalipipe.backends.dali_pillow import reader, sizer
 from dalipipe.limits import pixel_limit
-from dalipipe.recipe import Recipe
+from dalipipe.records import Status
 from dalipipe.sources.base import Item
 from dalipipe.sources.reading import is_ordinary
 
 Device = Literal["cpu", "gpu"]
+Window: TypeAlias = dict[str, DataNode]
 _STAND_IN = Path(__file__).with_name("pixel.ppm")
 
 
@@ -46,68 +48,149 @@ def stand_in(kind: str) -> NDArray[np.uint8]:
     return encode(str(_STAND_IN) if kind == "mixed path" else _STAND_IN.read_bytes())
 
 
-def load(item: DataNode, kind: str) -> tuple[DataNode, DataNode]:
-    """Return the encoded bytes (or the pixels) of an item and its (H, W, C) as int64, both on the CPU.
+class Loaded(Protocol):
+    """The images of a batch, not yet decoded."""
 
-    Of an image that claims more px than `pixel_limit`, or whose header leads DALI out of its bytes, one byte is left.
-    """
-    if kind == "pixels":
-        return item, item.shape(dtype=types.INT64)
-    encoded = fn.io.file.read(item, dont_use_mmap=True) if kind == "path" else item
-    encoded = _cut_unless(operator(sound(), encoded), encoded)
-    shape = fn.peek_image_shape(encoded)
-    limit = pixel_limit()
-    if limit is None:
-        return encoded, shape
-    fits = operator(within(), shape, bytes_constant(np.array([limit], np.int64)))
-    return _cut_unless(fits, encoded), shape
+    @property
+    def shape(self) -> DataNode:
+        """(H, W, C) of the images as they reach the first op, int64, on the CPU."""
+        ...
+
+    def decode(self, device: Device, window: Window | None = None) -> tuple[DataNode, DataNode]:
+        """Return the pixels, uint8 HWC on `device`, and (1,) int32 `Status`: whether they could be had.
+
+        Args:
+            device: Where they end up.
+            window: start and shape of what is to be decoded, in px; None for all of it.
+        """
+        ...
 
 
 @dataclass(frozen=True)
-class Images:
-    """The images of a batch, not yet decoded; some may be pixels already.
+class InMemory:
+    """Images that are pixels already."""
+
+    pixels: DataNode
+    fine: DataNode
+
+    @property
+    def shape(self) -> DataNode:
+        """See `Loaded`."""
+        return self.pixels.shape(dtype=types.INT64)
+
+    def decode(self, device: Device, window: Window | None = None) -> tuple[DataNode, DataNode]:
+        """See `Loaded`."""
+        images = self.pixels if window is None else fn.slice(self.pixels, axes=[0, 1], **window)
+        return (images.gpu() if device == "gpu" else images), self.fine
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Encoded images, of which some are DALI's to decode and the others Pillow's.
 
     Attributes:
-        encoded: Their bytes on the CPU; their pixels where `kind` is "pixels".
-        kind: "path", "bytes" or "pixels".
-        pixels: Where some are in memory: the pixels (H, W, 3) of these, one px of the others.
-        kept: Which are in memory, bool.
+        dalis: Which are DALI's, bool.
+        own: The bytes of these.
+        others: The bytes of the others.
+        size: Of the others: height, width, 3, 0, int32.
+        shape: See `Loaded`.
+        fine: `Status.OK` of each.
+        turn: How DALI's are to be turned once they are decoded, see `turner`; None where photos are not turned.
     """
 
-    encoded: DataNode
-    kind: str
-    pixels: DataNode | None = None
-    kept: DataNode | None = None
+    dalis: DataNode
+    own: DataNode
+    others: DataNode
+    size: DataNode
+    shape: DataNode
+    fine: DataNode
+    turn: DataNode | None
 
-    def decode(self, device: Device, window: dict[str, DataNode] | None = None) -> DataNode:
-        """Return the pixels, as `decode` does; those that are in memory pass by the decoder."""
-        if self.kept is None or self.pixels is None:
-            return decode(self.encoded, self.kind, device, window)
-        in_memory, others = self._split(self.pixels)[0], self._split(self.encoded)[1]
-        windows: list[dict[str, DataNode] | None] = [None, None]
-        if window is not None:
-            parts = {name: self._split(node) for name, node in window.items()}
-            windows = [{name: both[side] for name, both in parts.items()} for side in (0, 1)]
-        ready = decode(in_memory, "pixels", device, windows[0])
-        return fn._conditional.merge(ready, decode(others, self.kind, device, windows[1]), predicate=self.kept)
-
-    def _split(self, node: DataNode) -> Any:
-        return fn._conditional.split(node, predicate=self.kept, _if_stmt=True)
-
-
-def _cut_unless(good: DataNode, encoded: DataNode) -> DataNode:
-    """Return encoded images, of those that are not good a single byte, which nothing takes for an image."""
-    # The parts of a batch travel without being copied; nearly always the second one is empty.
-    kept, cut = fn._conditional.split(encoded, predicate=good, _if_stmt=True)
-    cut = fn.slice(cut, start=0, shape=1, axes=[0])
-    return fn._conditional.merge(kept, cut, predicate=good)
+    def decode(self, device: Device, window: Window | None = None) -> tuple[DataNode, DataNode]:
+        """See `Loaded`. Images that are turned are decoded whole: `window` must be None."""
+        inside, outside = split_window(window, self.dalis)
+        own = _decode(self.own, device, inside)
+        if self.turn is not None:
+            own = _straighten(own, self.turn)
+        blank = fn.zeros(shape=self.size, dtype=types.UINT8)
+        pixels, failed = operator(reader(self.turn is not None), self.others, blank)
+        others, _ = InMemory(fn.reshape(pixels, layout="HWC"), failed).decode(device, outside)
+        fine, _ = split(self.fine, self.dalis)
+        return merge(own, others, self.dalis), merge(fine, failed, self.dalis)
 
 
-def decode(encoded: DataNode, kind: str, device: Device, window: dict[str, DataNode] | None = None) -> DataNode:
-    """Return the pixels, uint8 HWC on `device`; with `window` (start and shape in px) only those inside it."""
-    if kind == "pixels":
-        images = encoded.gpu() if device == "gpu" else encoded
-        return images if window is None else fn.slice(images, axes=[0, 1], **window)
+@dataclass(frozen=True)
+class Mixed:
+    """Images of which some are in memory and the others encoded."""
+
+    kept: DataNode
+    memory: InMemory
+    encoded: Encoded
+
+    @property
+    def shape(self) -> DataNode:
+        """See `Loaded`."""
+        return merge(self.memory.shape, self.encoded.shape, self.kept)
+
+    def decode(self, device: Device, window: Window | None = None) -> tuple[DataNode, DataNode]:
+        """See `Loaded`."""
+        inside, outside = split_window(window, self.kept)
+        both = zip(self.memory.decode(device, inside), self.encoded.decode(device, outside), strict=True)
+        pixels, failed = (merge(*pair, self.kept) for pair in both)
+        return pixels, failed
+
+
+def load(item: DataNode, kind: str, turned: bool, kept: DataNode | None = None) -> Encoded:
+    """Return encoded images.
+
+    Args:
+        item: The bytes of their paths or of themselves.
+        kind: "path" or "bytes", or either after "mixed".
+        turned: Whether photos are turned as their camera noted it.
+        kept: Which items of the batch are left out, because their pixels are in memory; None for none.
+    """
+
+    def rest(node: DataNode) -> DataNode:
+        return node if kept is None else split(node, kept)[1]
+
+    item, limit = rest(item), pixel_limit()
+    encoded = fn.io.file.read(item, dont_use_mmap=True) if kind.endswith("path") else item
+    most = rest(bytes_constant(np.array([-1 if limit is None else limit], np.int64)))
+    dalis = operator(looker(), encoded, most)
+    own, others = split(encoded, dalis)
+    turn, shape = None, fn.peek_image_shape(own)
+    if turned:
+        turn, shape = operator(turner(), own, shape)
+    size = operator(sizer(turned), others)
+    shape = merge(shape, fn.cast(size[0:3], dtype=types.INT64), dalis)
+    return Encoded(dalis, own, others, size, shape, rest(all_fine()), turn)
+
+
+def all_fine() -> DataNode:
+    """Return `Status.OK` for each sample of a batch."""
+    return types.Constant(np.array([Status.OK], np.int32), dtype=types.INT32, device="cpu")
+
+
+def split(node: DataNode, predicate: DataNode) -> Any:
+    """Return the samples where a predicate holds, and the others; nothing is copied."""
+    return fn._conditional.split(node, predicate=predicate, _if_stmt=True)
+
+
+def merge(those: DataNode, others: DataNode, predicate: DataNode) -> DataNode:
+    """Return what `split` has taken apart."""
+    return fn._conditional.merge(those, others, predicate=predicate)
+
+
+def split_window(window: Window | None, predicate: DataNode) -> tuple[Window | None, Window | None]:
+    """Return both sides of a window."""
+    if window is None:
+        return None, None
+    parts = {name: split(node, predicate) for name, node in window.items()}
+    return {name: both[0] for name, both in parts.items()}, {name: both[1] for name, both in parts.items()}
+
+
+def _decode(encoded: DataNode, device: Device, window: Window | None = None) -> DataNode:
+    """Return what DALI decodes; with `window` only what is inside it."""
     options: dict[str, Any] = {"device": "mixed" if device == "gpu" else "cpu", "output_type": types.RGB}
     if device == "gpu":
         options["jpeg_fancy_upsampling"] = True  # as libjpeg-turbo does on the CPU
@@ -116,23 +199,14 @@ def decode(encoded: DataNode, kind: str, device: Device, window: dict[str, DataN
     return fn.decoders.image_slice(encoded, axes=[0, 1], **window, **options)
 
 
-def turned(encoded: DataNode, shape: DataNode, kind: str, recipe: Recipe) -> tuple[DataNode | None, DataNode]:
-    """Return how images are to be turned before the first op, None where they are not, and their (H, W, C) then."""
-    if kind == "pixels" or not recipe.apply_exif_orientation:
-        return None, shape
-    turn, shown = operator(turner(), encoded, shape)
-    return turn, shown
-
-
-def straighten(images: DataNode, turn: DataNode) -> DataNode:
-    """Return images turned as `turned` says; those that stand upright pass by."""
+def _straighten(images: DataNode, turn: DataNode) -> DataNode:
+    """Return images turned as `turner` says; those that stand upright pass by."""
     across, down, exchanged = turn[0], turn[1], turn[2]
     mirrored = (across + down) > 0
-    through, around = fn._conditional.split(images, predicate=mirrored, _if_stmt=True)
-    across, _ = fn._conditional.split(across, predicate=mirrored, _if_stmt=True)
-    down, _ = fn._conditional.split(down, predicate=mirrored, _if_stmt=True)
-    through = fn.flip(through, horizontal=across, vertical=down)
-    images = fn._conditional.merge(through, around, predicate=mirrored)
-    through, around = fn._conditional.split(images, predicate=exchanged > 0, _if_stmt=True)
+    through, around = split(images, mirrored)
+    across, _ = split(across, mirrored)
+    down, _ = split(down, mirrored)
+    images = merge(fn.flip(through, horizontal=across, vertical=down), around, mirrored)
+    through, around = split(images, exchanged > 0)
     through = fn.transpose(through, perm=[1, 0, 2], output_layout="HWC")
-    return fn._conditional.merge(through, around, predicate=exchanged > 0)
+    return merge(through, around, exchanged > 0)

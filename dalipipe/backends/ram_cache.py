@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -13,18 +13,19 @@ import psutil
 from numpy.typing import NDArray
 from PIL import Image
 
+from dalipipe.backends import pillow
 from dalipipe.backends.base import UNREADABLE, CacheMode, obvious_reason
 from dalipipe.backends.blame import explained, require_bytes, require_own_fault
-from dalipipe.errors import ConfigError, ResourceError
-from dalipipe.orientation import upright
+from dalipipe.errors import ConfigError
+from dalipipe.records import Status
 from dalipipe.sources import Source
-from dalipipe.sources.base import Item, encoded_bytes, key_of, name_of
+from dalipipe.sources.base import Item, key_of, name_of
 from dalipipe.sources.reading import open_ordinary, patiently
 
 if TYPE_CHECKING:
     from nvidia.dali.pipeline import Pipeline
 
-_FILL_BATCH = 64
+_FILL_BATCH, _FILL_BYTES = 64, 300_000_000
 _log = logging.getLogger("dalipipe")
 
 
@@ -47,35 +48,37 @@ def _pixel_bytes(item: str | bytes) -> int:
         return 3 * image.width * image.height
 
 
-def _decoder(kind: str, num_threads: int) -> Callable[[list[Item]], list[NDArray[np.uint8] | None]]:
+def _decoder(kind: str, num_threads: int, turned: bool) -> Callable[[list[Item]], list[NDArray[np.uint8] | None]]:
     """Return what decodes some items whole: pixels, None for what can't be decoded."""
     from dalipipe.backends import dali_is_there
 
     if not dali_is_there():
-        return lambda items: _pillow_decode(items, num_threads)
+        return lambda items: _pillow_decode(items, num_threads, turned)
     from nvidia.dali import fn, types
     from nvidia.dali.pipeline import Pipeline
 
-    from dalipipe.backends.dali_input import decode, load
+    from dalipipe.backends.dali_input import load
 
-    pipeline = Pipeline(_FILL_BATCH, num_threads, device_id=None, prefetch_queue_depth=1)
+    pipeline = Pipeline(_FILL_BATCH, num_threads, device_id=None, prefetch_queue_depth=1, exec_dynamic=True)
     with pipeline:
         item = fn.external_source(name="item", dtype=types.UINT8, ndim=1)
-        encoded, _shape = load(item, kind)
-        pipeline.set_outputs(decode(encoded, kind, "cpu"))
+        pipeline.set_outputs(*load(item, kind, turned).decode("cpu"))
     pipeline.build()
     return lambda items: _dali_decode(pipeline, items)
 
 
-def _pillow_decode(items: list[Item], num_threads: int) -> list[NDArray[np.uint8] | None]:
-    from dalipipe.backends.torchvision import decoded
-
-    def pixels(item: Item) -> NDArray[np.uint8] | None:
-        found = decoded(item)
-        return None if isinstance(found, str) else np.ascontiguousarray(found.permute(1, 2, 0).numpy())
-
+def _pillow_decode(items: list[Item], num_threads: int, turned: bool) -> list[NDArray[np.uint8] | None]:
     with ThreadPoolExecutor(num_threads) as pool:
-        return list(pool.map(pixels, items))
+        return list(pool.map(lambda item: _by_pillow(item, turned), items))
+
+
+def _by_pillow(item: Item, turned: bool) -> NDArray[np.uint8] | None:
+    """Return what Pillow, whose word counts, makes of an item; None for what it can't decode."""
+    try:
+        return pillow.decode(item, turned)
+    except UNREADABLE as error:
+        pillow.why_not("cache", item, error)  # which raises where that is not its fault
+        return None  # whoever asks for it is told
 
 
 def _dali_decode(pipeline: Pipeline, items: list[Item]) -> list[NDArray[np.uint8] | None]:
@@ -88,14 +91,15 @@ def _dali_decode(pipeline: Pipeline, items: list[Item]) -> list[NDArray[np.uint8
 
     pipeline.feed_input("item", [encode(item) for item in items])
     try:
-        (decoded,) = pipeline.run()
+        decoded, status = pipeline.run()
     except RuntimeError as error:
         require_bytes("cache", error)
         if len(items) > 1:
             return [_dali_decode(pipeline, [item])[0] for item in items]
         obvious_reason(items[0])  # raises where it can't be read, and that is not its fault
         return [None]
-    return [np.array(decoded.at(position)) for position in range(len(items))]
+    fine = [int(status.at(position)[0]) == Status.OK for position in range(len(items))]
+    return [np.array(decoded.at(position)) if fine[position] else None for position in range(len(items))]
 
 
 class RamCache:
@@ -132,7 +136,7 @@ class RamCache:
         budget = psutil.virtual_memory().available // 2 if budget_gb is None else int(budget_gb * 1e9)
         with ThreadPoolExecutor(num_threads) as pool:
             sizes = list(pool.map(lambda index: _size_bytes(source.item(index)), range(len(source))))
-        need = sum(sizes)
+        self._sizes, need = sizes, sum(sizes)
         if mode == "ram" and need > budget:
             raise ConfigError(
                 f"cache: the decoded images need {need / 1e9:.2f} GB, got a budget of {budget / 1e9:.2f} GB. "
@@ -163,23 +167,22 @@ class RamCache:
 
     def _fill(self) -> None:
         kind = "path" if isinstance(self.source.item(self._chosen[0]), str) else "bytes"
-        decode = _decoder(kind, self._threads)
-        for begin in range(0, len(self._chosen), _FILL_BATCH):
-            indices = self._chosen[begin : begin + _FILL_BATCH]
+        decode = _decoder(kind, self._threads, self._upright)
+        for indices in self._parts():
             decoded = decode([self.source.item(index) for index in indices])
             for index, pixels in zip(indices, decoded, strict=True):
-                self._pixels[index] = self._turned(index, pixels) if self._upright else pixels
+                self._pixels[index] = _by_pillow(self.source.item(index), self._upright) if pixels is None else pixels
 
-    def _turned(self, index: int, pixels: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
-        item = self.source.item(index)
-        if pixels is None or isinstance(item, np.ndarray):
-            return pixels
-        try:
-            return upright(pixels, encoded_bytes(item))
-        except ResourceError:
-            raise
-        except OSError:  # it vanished since it was decoded; whoever asks for it is told
-            return None
+    def _parts(self) -> Iterator[list[int]]:
+        """Yield what is decoded at once: so many images, and so many bytes."""
+        held: list[int] = []
+        for index in self._chosen:
+            if held and (len(held) == _FILL_BATCH or sum(self._sizes[at] for at in (*held, index)) > _FILL_BYTES):
+                yield held
+                held = []
+            held.append(index)
+        if held:
+            yield held
 
     def __len__(self) -> int:
         """Return the number of samples."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,19 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from dalipipe import plan
-from dalipipe.backends import forks
-from dalipipe.backends.base import UNREADABLE, Job, Result, checked, obvious_reason
-from dalipipe.backends.blame import require_own_fault
-from dalipipe.orientation import upright
+from dalipipe.backends import forks, pillow
+from dalipipe.backends.base import UNREADABLE, Job, Result, checked
 from dalipipe.recipe import Levels, Recipe
 from dalipipe.records import ARGS, BILINEAR, DO, OUT_H, OUT_W, Do, Status, reason_of
 from dalipipe.sampling import Batch
-from dalipipe.sources.base import Item, encoded_bytes
+from dalipipe.sources.base import Item
 
 Record = NDArray[np.float64]
 
@@ -38,24 +34,8 @@ def decode(item: Item, recipe: Recipe | None = None) -> torch.Tensor:
         ResourceError: it can't be opened, and that is not its fault.
         Exception: the image is broken; see `UNREADABLE`.
     """
-    if isinstance(item, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(item.transpose(2, 0, 1)))
-    data = encoded_bytes(item)
-    with Image.open(io.BytesIO(data)) as opened:
-        pixels = np.array(opened.convert("RGB"))
-    if recipe is not None and recipe.apply_exif_orientation:
-        pixels = upright(pixels, data)
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-
-def _reason_of(error: Exception) -> str:
-    """Return in a few words why Pillow could not decode an image."""
-    if isinstance(error, UnidentifiedImageError):  # names the file, as the loader does itself
-        return "it is no image that Pillow can read"
-    text = str(getattr(error, "strerror", None) or error)
-    if not isinstance(error, OSError | ValueError | SyntaxError) or not text.strip():  # it says nothing of the image
-        return "it can't be decoded"
-    return " ".join(text.lower().split())
+    pixels = pillow.decode(item, recipe is not None and recipe.apply_exif_orientation)
+    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
 
 
 def decoded(item: Item, recipe: Recipe | None = None) -> torch.Tensor | str:
@@ -67,10 +47,7 @@ def decoded(item: Item, recipe: Recipe | None = None) -> torch.Tensor | str:
     try:
         return decode(item, recipe)
     except UNREADABLE as error:
-        reason = obvious_reason(item)  # a header that claims too much may well have taken all memory
-        if reason is None:
-            require_own_fault("torchvision", error)
-        return reason or _reason_of(error)
+        return pillow.why_not("torchvision", item, error)
 
 
 def _crop_resize(image: torch.Tensor, record: Record) -> torch.Tensor:

@@ -75,14 +75,14 @@ def _build(job: Job, feed: Callable[[], tuple[Any, Any, Any]]) -> Pipeline:
             item, uniforms, label = fn.external_source(
                 source=feed, num_outputs=3, dtype=[types.UINT8, types.FLOAT64, types.INT64], ndim=[1, 1, 0]
             )
-            encoded, shape = dali_input.load(item, "path")
-            records, _ = dali.resolve_node(job.program, uniforms, shape)
+            loaded = dali_input.load(item, "path", turned=False)
+            records, _ = dali.resolve_node(job.program, uniforms, loaded.shape)
             box = fn.cast(records[0, ARGS : ARGS + 4], dtype=types.INT32)
-            images = dali_input.decode(encoded, "path", "cpu", {"start": box[0:2], "shape": box[2:4]})
+            images, _ = loaded.decode("cpu", {"start": box[0:2], "shape": box[2:4]})
         else:  # DALI warns of an output that nobody uses
             item, label = fn.external_source(
                 source=lambda: feed()[::2], num_outputs=2, dtype=[types.UINT8, types.INT64], ndim=[1, 0]
             )
-            images = dali_input.decode(dali_input.load(item, "path")[0], "path", "cpu")
+            images, _ = dali_input.load(item, "path", turned=False).decode("cpu")
         pipeline.set_outputs(images, label)
     return pipeline

@@ -9,8 +9,11 @@ from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
-from dalipipe.backends.blame import reason_of, require_bytes
-from dalipipe.backends.dali_input import decode, encode, load
+from dalipipe.backends import pillow
+from dalipipe.backends.base import UNREADABLE
+from dalipipe.backends.blame import require_bytes
+from dalipipe.backends.dali_input import encode, load
+from dalipipe.records import Status
 
 
 class Decoder:
@@ -23,9 +26,9 @@ class Decoder:
 
     def __init__(self, threads: int, batch_size: int) -> None:
         self._decoder: Pipeline | None = _build(
-            lambda encoded: decode(load(encoded, "bytes")[0], "bytes", "cpu"), threads, batch_size
+            lambda encoded: load(encoded, "bytes", turned=False).decode("cpu"), threads, batch_size
         )
-        self._header: Pipeline | None = _build(lambda encoded: load(encoded, "bytes")[1], 1, 1)
+        self._header: Pipeline | None = _build(lambda encoded: (load(encoded, "bytes", turned=False).shape,), 1, 1)
 
     def __enter__(self) -> Decoder:
         return self
@@ -43,13 +46,13 @@ class Decoder:
         assert self._decoder is not None
         self._decoder.feed_input("encoded", [encode(content) for content in contents])
         try:
-            self._decoder.run()
+            _, status = self._decoder.run()
         except RuntimeError as error:
             require_bytes("check", error)
             if len(contents) == 1:
-                return {0: reason_of("check", contents[0], error)}
+                return _by_pillow(contents, [0])
         else:
-            return {}
+            return _by_pillow(contents, [at for at in range(len(contents)) if int(status.at(at)[0]) != Status.OK])
         half = len(contents) // 2
         later = self.failures(contents[half:])
         return self.failures(contents[:half]) | {half + position: reason for position, reason in later.items()}
@@ -67,9 +70,20 @@ class Decoder:
         return int(height) * int(width)
 
 
-def _build(make: Callable[[DataNode], DataNode], threads: int, batch_size: int) -> Pipeline:
+def _by_pillow(contents: Sequence[bytes], positions: Sequence[int]) -> dict[int, str]:
+    """Return why Pillow, whose word counts, can't decode the images at some positions."""
+    reasons = {}
+    for position in positions:
+        try:
+            pillow.decode(contents[position])
+        except UNREADABLE as error:
+            reasons[position] = pillow.why_not("check", contents[position], error)
+    return reasons
+
+
+def _build(make: Callable[[DataNode], Sequence[DataNode]], threads: int, batch_size: int) -> Pipeline:
     pipeline = Pipeline(batch_size, threads, device_id=None, prefetch_queue_depth=1, exec_dynamic=True)
     with pipeline:
-        pipeline.set_outputs(make(fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)))
+        pipeline.set_outputs(*make(fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)))
     pipeline.build()
     return pipeline

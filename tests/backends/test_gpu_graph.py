@@ -110,18 +110,18 @@ def test_every_op_passes_the_audit(name, kind, source_of):
 
 
 OPERATORS = {
-    "cifar-eval": 2,
-    "cifar-train": 4,
-    "contrastive": 391,
-    "demo-eval": 3,
-    "demo-train": 3,
-    "imagenet-eval": 3,
-    "imagenet-train-strong": 305,
-    "imagenet-train": 3,
-    "shear-zoom-eval": 2,
-    "shear-zoom": 4,
-    "small-data-eval": 3,
-    "small-data": 5,
+    "cifar-eval": 3,
+    "cifar-train": 5,
+    "contrastive": 392,
+    "demo-eval": 4,
+    "demo-train": 4,
+    "imagenet-eval": 4,
+    "imagenet-train-strong": 306,
+    "imagenet-train": 4,
+    "shear-zoom-eval": 3,
+    "shear-zoom": 5,
+    "small-data-eval": 4,
+    "small-data": 6,
 }
 """How many operators a shipped recipe's graph has on the GPU. A greater number costs kernel launches: change it
 knowingly."""

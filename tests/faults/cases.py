@@ -15,8 +15,7 @@ from PIL import Image
 
 from tests.faults import headers
 
-DALI = frozenset({"dali-cpu", "dali-cpu-stock"})
-EVERY = DALI | {"torchvision"}
+EVERY = frozenset({"dali-cpu", "dali-cpu-stock", "torchvision"})
 NONE: frozenset[str] = frozenset()
 
 
@@ -44,7 +43,6 @@ class Case:
         name: What it is.
         make: Makes it at a path where nothing lies.
         delivered: Names of the backends that make an image of it.
-        lenient: Names of the backends that may make an image of it or not, depending on the window that is decoded.
         reason: What the reason contains, whatever backend gives it.
         as_other_user: Whether it shows only where the process is not root.
     """
@@ -52,7 +50,6 @@ class Case:
     name: str
     make: Callable[[Path], object]
     delivered: frozenset[str] = NONE
-    lenient: frozenset[str] = NONE
     reason: str = ""
     as_other_user: bool = field(default=False)
 
@@ -76,7 +73,7 @@ def _truncated() -> list[Case]:
         data = make()
         for tenth in range(1, 10):
             part = data[: len(data) * tenth // 10]
-            cases.append(_content(f"{form} cut after {tenth} tenths", part, lenient=DALI))
+            cases.append(_content(f"{form} cut after {tenth} tenths", part))
     return cases
 
 
@@ -112,7 +109,7 @@ def cases() -> list[Case]:
         _content("one byte", b"\xff"),
         _content("HTML", HTML),
         _content("zeros", bytes(5000)),
-        _content("GIF", encode("GIF"), delivered=frozenset({"torchvision"})),
+        _content("GIF", encode("GIF"), delivered=EVERY),
         _content("TIFF whose pixels begin at a fraction", headers.tiff_at_a_fraction()),
         _content("1 x 1", encode(size=(1, 1)), delivered=EVERY),
         _content("1 x 65500", encode(size=(1, 65500)), delivered=EVERY),
