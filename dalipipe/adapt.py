@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalipipe.errors import RecipeError, SourceError
+from dalipipe.ops.base import Channels
 from dalipipe.probe import difference
 from dalipipe.sources import ArraySource, FolderSource, Source
 from dalipipe.sources.array import as_labels, numbered
@@ -33,7 +34,7 @@ ACCEPTED = (
 )
 HOW_TO_WRITE = (
     "A Source needs three things: __len__(), labels (one int a sample), and item(index), which returns a path, the "
-    "bytes of an image file, or pixels as a uint8 array (height, width, 3)"
+    "bytes of an image file, or pixels as a uint8 array (height, width, 3) or (height, width, 1)"
 )
 
 ADVICE = (
@@ -236,6 +237,15 @@ def known_size(source: Source) -> tuple[int, int] | None:
     return source.size if isinstance(source, ArraySource) else None
 
 
+def known_channels(source: Source) -> Channels:
+    """Return 1 where every image of a source is a grey array, else 3."""
+    if isinstance(source, SubsetSource):
+        return known_channels(source.source)
+    if isinstance(source, ConcatSource):
+        return 1 if {known_channels(part) for part in source.sources if len(part)} == {1} else 3
+    return source.channels if isinstance(source, ArraySource) else 3
+
+
 def _is_a(dataset: object, name: str) -> bool:
     """Return whether a data set is one of torch's own of that name; torch is not imported to find out."""
     module = sys.modules.get("torch.utils.data")
@@ -357,8 +367,6 @@ def _of_array(dataset: Any) -> ArraySource:
         data = data.transpose(0, 2, 3, 1)
     elif data.shape[3] not in (1, 3):
         raise _wrong_data(where, data)
-    if data.shape[3] == 1:
-        data = np.repeat(data, 3, axis=3)
     own = dataset.targets if hasattr(dataset, "targets") else dataset.labels
     labels, classes = _labels(dataset, own.tolist() if hasattr(own, "tolist") else list(own))
     return ArraySource(data, labels, classes)  # a view: pixels that are changed in place are seen
@@ -366,8 +374,8 @@ def _of_array(dataset: Any) -> ArraySource:
 
 def _wrong_data(where: str, data: NDArray[Any]) -> SourceError:
     return SourceError(
-        f"{where}: data must be uint8 images (N, H, W), (N, H, W, 3) or (N, 3, H, W), got {data.dtype} {data.shape}."
-        f" {HOW_TO_WRITE}."
+        f"{where}: data must be uint8 images (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W), got"
+        f" {data.dtype} {data.shape}. {HOW_TO_WRITE}."
     )
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate, default_convert
 
+from dalipipe.adapt import known_channels, known_size
 from dalipipe.errors import ConfigError, StateError, shown
 from dalipipe.orders import is_rng_state
 from dalipipe.recipe import Recipe
 from dalipipe.sampling import Shard
+from dalipipe.sources import Source
 
 STATE_VERSION = 1
 SETTLED = frozenset(
@@ -110,13 +112,13 @@ def check_sampling(
         raise ConfigError("DataLoader: batch_size=None excludes drop_last. Leave it out.")
 
 
-def chosen_recipe(recipe: Recipe | str | Path | None, transform: Any, size: tuple[int, int] | None) -> Recipe:
+def chosen_recipe(recipe: Recipe | str | Path | None, transform: Any, source: Source) -> Recipe:
     """Return the recipe given, or what the data set's transform says.
 
     Args:
         recipe: As the loader got it.
         transform: The data set's; None where it has none.
-        size: (height, width) of every image, where that is known.
+        source: The images, whose size and number of channels may be known.
 
     Raises:
         ConfigError: there is neither.
@@ -129,7 +131,7 @@ def chosen_recipe(recipe: Recipe | str | Path | None, transform: Any, size: tupl
             "DataLoader: needs a recipe, and the data set has no transform to take it from. "
             'Give recipe="imagenet-train", say (`dalipipe recipes` lists them), or set the data set\'s transform.'
         )
-    return Recipe.from_torchvision(transform, size=size)
+    return Recipe.from_torchvision(transform, size=known_size(source), channels=known_channels(source))
 
 
 def _distributed() -> bool:

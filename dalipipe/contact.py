@@ -115,7 +115,7 @@ def _draw(
     made = []
     for result in results:
         kept = [place for place in range(len(indices)) if place not in result.failures]
-        pixels = result.images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        pixels = result.images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().cpu().numpy()
         made.append(pixels[[kept.index(place) for place in good]])
     return made, good
 
@@ -155,8 +155,8 @@ def _words(record: NDArray[np.float64]) -> str:
             return f"erased {args[1]:.0f}, {args[0]:.0f}, {args[3]:.0f} x {args[2]:.0f} px"
         case Do.BLUR:
             return f"blur, sigma {args[2]:.2f} px"
-        case Do.BRIGHTNESS | Do.CONTRAST | Do.SATURATION | Do.SHARPNESS:
-            return f"{do.name.lower()} x {args[0]:.2f}"
+        case Do.BRIGHTNESS | Do.CONTRAST | Do.CONTRAST_GREY | Do.SATURATION | Do.SHARPNESS:
+            return f"{do.name.lower().removesuffix('_grey')} x {args[0]:.2f}"
         case Do.HUE:
             return f"hue {360 * args[0]:+.0f} degrees"
         case Do.SOLARIZE:

@@ -54,6 +54,16 @@ _POLICY_DO = np.array(
 )
 """What stands for each transform of a policy that is no affine map."""
 
+GREY = {
+    Do.CONTRAST: Do.CONTRAST_GREY,
+    Do.SATURATION: Do.NOTHING,
+    Do.HUE: Do.NOTHING,
+    Do.GRAYSCALE: Do.NOTHING,
+}
+"""What stands for a primitive where the image has one channel; others are the same."""
+
+_POLICY_DO_GREY = np.array([GREY.get(Do(int(do)), do) for do in _POLICY_DO], dtype=np.float64)
+
 # How a step is resolved. Those up to _RANDOM_CROP change the size.
 _RANDOM_RESIZED_CROP, _RESIZE_SHORTER, _RESIZE_FIXED, _CENTER_CROP, _PAD, _RANDOM_CROP = range(1, 7)
 _FLIP_X, _FLIP_Y, _ROTATION, _AFFINE, _ERASING, _PERSPECTIVE = range(7, 13)  # keep size and levels
@@ -71,6 +81,8 @@ class Program:
         ops: (n,) op behind each step: one of the recipe's, or one within a container.
         counts: uniforms that each op of the whole recipe draws, for `plan.uniforms`.
         tail: how many of the last steps work on what leaves the ops of the range, not on levels.
+        channels: (n + 1,) of the image before each step, and after the last. A backend may have one channel as three
+            equal ones: what would treat those otherwise has a primitive of its own, or is left out.
     """
 
     table: NDArray[np.float64]
@@ -78,6 +90,7 @@ class Program:
     ops: tuple[ops.Op, ...]
     counts: tuple[int, ...]
     tail: int = 0
+    channels: tuple[int, ...] = (3,)
 
     def __len__(self) -> int:
         """Return the number of steps."""
@@ -97,10 +110,11 @@ class Program:
         return records, Status(status)
 
 
-def _statics(op: ops.Op, part: int) -> tuple[int, list[float]]:
+def _statics(op: ops.Op, part: int, channels: int) -> tuple[int, list[float]]:
     """Return how an op is resolved and its arguments as numbers; `part` counts the steps of one that has several."""
     if isinstance(op, ops.ColourOp | ops.GaussianBlur):
-        return _colour_statics(op, part)
+        code, arguments = _colour_statics(op, part)
+        return code, _on_grey(code, arguments) if channels == 1 else arguments
     match op:
         case ops.RandomResizedCrop():
             return _RANDOM_RESIZED_CROP, [*op.size, *op.scale, *op.ratio, op.antialias]
@@ -128,7 +142,7 @@ def _statics(op: ops.Op, part: int) -> tuple[int, list[float]]:
         case ops.RandomPerspective():
             return _PERSPECTIVE, [op.p, op.distortion_scale, _INTERPOLATIONS[op.interpolation], *op.fill]
         case ops.Policy():
-            return _POLICY, [*_policy(op), part, _INTERPOLATIONS[op.interpolation], *op.fill]
+            return _POLICY, [*_policy(op), part, _INTERPOLATIONS[op.interpolation], *op.fill, channels == 1]
         case ops.RandomErasing():
             return _ERASING, [op.p, *op.scale, *op.ratio, *op.value, 0]
     raise TypeError(f"geometry has no resolve for {op.op}; add one beside the others")
@@ -158,6 +172,12 @@ def _colour_statics(op: ops.ColourOp | ops.GaussianBlur, part: int) -> tuple[int
         case ops.RandomAdjustSharpness():
             return _CHANCE, [Do.SHARPNESS, op.p, op.sharpness_factor]
     raise TypeError(f"geometry has no resolve for {op.op}; add one beside the others")
+
+
+def _on_grey(code: int, arguments: list[float]) -> list[float]:
+    """Return the arguments of a colour op with the primitives that it is on an image of one channel."""
+    at = {_ALWAYS: [0], _CHANCE: [0], _JITTER: range(2, len(arguments), 3)}.get(code, [])
+    return [GREY.get(Do(int(v)), v) if place in at else v for place, v in enumerate(arguments)]
 
 
 def _policy(op: ops.Policy) -> tuple[int, int, int]:
@@ -200,18 +220,24 @@ def _program(recipe: Recipe, limit: float) -> Program:
     counts = tuple(op.uniforms for op in recipe.ops)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     stages = recipe.stages
+    channels = recipe.channels
     positions = tuple(position for position, stage in enumerate(stages) if stage != "range")
     steps = [(at, *step) for at in positions for step in _steps(recipe.ops[at], int(starts[at]), ())]
     table = np.zeros((len(steps), COLUMNS))
     for row, (position, op, part, offset, gates) in zip(table, steps, strict=True):
-        row[CODE], arguments = _statics(op, part)
+        row[CODE], arguments = _statics(op, part, channels[position])
         row[OFFSET], row[LIMIT] = offset, limit
         if stages[position] == "tail":
             arguments[-4:] = *recipe.as_it_leaves(position, op.value), 1  # type: ignore[attr-defined]
         row[ARGUMENTS : ARGUMENTS + len(arguments)] = arguments
         row[GATES : GATES + len(gates)] = gates
     return Program(
-        table, tuple(step[0] for step in steps), tuple(step[1] for step in steps), counts, stages.count("tail")
+        table,
+        tuple(step[0] for step in steps),
+        tuple(step[1] for step in steps),
+        counts,
+        stages.count("tail"),
+        (*(channels[step[0]] for step in steps), channels[-1]),
     )
 
 
@@ -343,7 +369,7 @@ def _resolve_policy(s, u, record):
         else:
             _write_affine(record, -magnitude, (0.0, 0.0, 1.0, 0.0, 0.0), middle, s[4:8])
         return
-    record[DO] = _POLICY_DO[what]
+    record[DO] = _POLICY_DO_GREY[what] if s[8] > 0 else _POLICY_DO[what]
     if policies.BRIGHTNESS <= what <= policies.SHARPNESS:
         args[0] = 1.0 + magnitude
     elif what == policies.POSTERIZE:

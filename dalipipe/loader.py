@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import default_collate, default_convert
 
-from dalipipe.adapt import as_source, known_size
+from dalipipe.adapt import as_source
 from dalipipe.arguments import (
     SETTLED,
     STATE_VERSION,
@@ -62,7 +62,7 @@ class DataLoader:
     Args:
         dataset: A folder in ImageFolder's layout, a torchvision data set of images (or Subsets and concatenations of
             such), an in-memory one like CIFAR10, or any `Source`.
-        batch_size: Samples a batch (on each rank), >= 1; None yields single samples, (3, H, W) and int.
+        batch_size: Samples a batch (on each rank), >= 1; None yields single samples, (C, H, W) and int.
         shuffle: Whether each epoch has a random order, a function of `seed` and the epoch alone.
         sampler: Iterable of sample indices, instead of `shuffle`. A sample that comes again is augmented anew.
         batch_sampler: Iterable of lists of indices, instead of batch_size, shuffle, sampler and drop_last.
@@ -105,7 +105,8 @@ class DataLoader:
             epoch. Ranks after the first write FILE.rank1 and so on, before the suffix.
 
     Yields:
-        images: (n, 3, H, W) float32, on `device`; uint8 where the recipe neither rescales nor normalises.
+        images: (n, C, H, W) float32, on `device`; uint8 where the recipe neither rescales nor normalises. C is 3, or 1
+            where the recipe makes grey images, as one taken from MNIST's transform does.
         labels: (n,) int64, on `device`.
 
     Raises:
@@ -167,7 +168,7 @@ class DataLoader:
             check_range(name, value, 1)
         self.source, transform = as_source(dataset, with_transform=recipe is None)
         self.dataset = self.source if isinstance(dataset, str | os.PathLike) else dataset
-        self.recipe = chosen_recipe(recipe, transform, known_size(self.source))
+        self.recipe = chosen_recipe(recipe, transform, self.source)
         self._watch = Watch(dataset, with_transform=recipe is None)
         self.backend = resolve_backend(backend)
         self.batch_size = None if batch_sampler is not None or batch_size is None else int(batch_size)
@@ -311,7 +312,7 @@ class DataLoader:
         """Take the recipe that the data set's transform says now; refuse a data set that was changed otherwise."""
         transform = self._watch.transform()
         given = None if self._watch.with_transform else self.recipe
-        recipe = chosen_recipe(given, transform, known_size(self.source))
+        recipe = chosen_recipe(given, transform, self.source)
         if recipe != self.recipe:
             vars(self).update(recipe=recipe)
             self._delivery.restart(replace(self.job, recipe=recipe))

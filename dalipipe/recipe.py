@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StrictBool, V
 
 from dalipipe.errors import RecipeError, nearest, shown
 from dalipipe.limits import pixel_limit
-from dalipipe.ops import OPS, CenterCrop, Container, ImageSpec, Normalize, Op, Resize, ToDtype, leaves
-from dalipipe.ops.base import Kind, Stage
+from dalipipe.ops import OPS, CenterCrop, Container, Grayscale, ImageSpec, Normalize, Op, Resize, ToDtype, leaves
+from dalipipe.ops.base import Channels, Kind, Stage
 from dalipipe.ops.refused import REFUSED
 from dalipipe.ops.text import TEXT_OPS, TextOp
 
@@ -51,6 +52,8 @@ class Recipe(BaseModel):
         evaluation: Name or path of the recipe for validation images; empty for the one derived by `eval_twin`.
         apply_exif_orientation: Whether photos are turned as their camera noted it (JPEG and PNG) before the first op.
             By default they are taken as they are stored, as torchvision.datasets.ImageFolder takes them.
+        input_channels: 3, or 1 for a recipe of grey arrays, (H, W, 1), which it takes as one channel. By default images
+            are RGB, and grey ones have three equal channels.
         ops: The steps, in order, all of one kind.
     """
 
@@ -60,6 +63,7 @@ class Recipe(BaseModel):
     description: str = ""
     evaluation: str = ""
     apply_exif_orientation: StrictBool = False
+    input_channels: Channels = 3
     ops: tuple[SerializeAsAny[Op], ...]
 
     @model_validator(mode="after")
@@ -168,7 +172,11 @@ class Recipe(BaseModel):
 
     @classmethod
     def from_torchvision(
-        cls, transform: object, name: str = "from-torchvision", size: tuple[int, int] | None = None
+        cls,
+        transform: object,
+        name: str = "from-torchvision",
+        size: tuple[int, int] | None = None,
+        channels: Channels = 3,
     ) -> Recipe:
         """Return the recipe that does what a torchvision transform does, v1 or v2.
 
@@ -177,6 +185,7 @@ class Recipe(BaseModel):
             name: Name of the recipe.
             size: (height, width) of every incoming image in px, where all have the same. Needed only where the
                 transform doesn't fix the size of its output.
+            channels: 1 where the incoming images are grey arrays, as MNIST's are.
 
         Raises:
             RecipeError: a transform, or an argument of one, that recipes don't have; an output that is no tensor, or
@@ -185,7 +194,7 @@ class Recipe(BaseModel):
         See `dalipipe.translate` for how near the result is.
         """
         # By name: torchvision's transforms are translated a layer above, and a recipe knows nothing of them.
-        recipe: Recipe = importlib.import_module("dalipipe.translate").from_torchvision(transform, name, size)
+        recipe: Recipe = importlib.import_module("dalipipe.translate").from_torchvision(transform, name, size, channels)
         return recipe
 
     def to_toml(self) -> str:
@@ -195,6 +204,7 @@ class Recipe(BaseModel):
             "description": self.description,
             "evaluation": self.evaluation,
             "apply_exif_orientation": self.apply_exif_orientation,
+            "input_channels": 1 if self.input_channels == 1 else None,
         }
         ops = [{"op": op.op, **op.arguments()} for op in self.ops]
         return tomli_w.dumps({**{key: value for key, value in head.items() if value}, "ops": ops})
@@ -204,6 +214,8 @@ class Recipe(BaseModel):
         ops: list[Any] = [op.model_dump(mode="json") for op in self.ops]
         if self.apply_exif_orientation:
             ops.insert(0, "apply_exif_orientation")
+        if self.input_channels == 1:
+            ops.insert(0, "input_channels = 1")
         return hashlib.sha256(json.dumps(ops, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -233,7 +245,7 @@ class Recipe(BaseModel):
             RecipeError: an op that can't work at its place, an output whose size is not fixed, or a recipe for text.
         """
         self.require_kind("image")
-        specs = [start or ImageSpec()]
+        specs = [replace(start or ImageSpec(), channels=self.input_channels)]
         stage = 0
         for position, (op, at) in enumerate(zip(self.ops, self.stages, strict=True), 1):
             if _STAGES.index(at) < stage:
@@ -243,6 +255,7 @@ class Recipe(BaseModel):
                 )
             stage = min(_STAGES.index(at), 1)  # the range may go on behind an erasing of floats
             try:
+                _require_grey(op, specs[-1])
                 specs.append(op.check(specs[-1]))
                 _check_memory(op, specs[-1])
             except RecipeError as error:
@@ -259,7 +272,15 @@ class Recipe(BaseModel):
         """(channels, height, width) of every image that leaves the recipe."""
         last = self.shapes()[-1]
         assert last.height is not None and last.width is not None
-        return (3, last.height, last.width)
+        return (last.channels, last.height, last.width)
+
+    @property
+    def channels(self) -> tuple[Channels, ...]:
+        """How many channels an image has before each op, and after the last."""
+        found: list[Channels] = [self.input_channels]
+        for op in self.ops:
+            found.append(op.num_output_channels if isinstance(op, Grayscale) else found[-1])
+        return tuple(found)
 
     @property
     def levels(self) -> Levels | None:
@@ -285,8 +306,8 @@ class Recipe(BaseModel):
         """Return the recipe for validation images or sentences.
 
         That is the one named by `evaluation` (a recipe's name, or a path beside this recipe's file). Without one:
-        resize to 256/224 of the output, crop the centre, and keep this recipe's rescaling and normalisation. Where this
-        recipe applies the Exif orientation, so does its twin.
+        resize to 256/224 of the output, crop the centre, and keep this recipe's Grayscale, rescaling and normalisation.
+        Where this recipe applies the Exif orientation, so does its twin.
 
         A recipe that comes with dalipipe is the twin of images of its own size and normalisation only: for a changed
         copy of its training recipe the twin is derived. A file of one's own may have another size.
@@ -326,9 +347,15 @@ class Recipe(BaseModel):
         _, height, width = self.output_shape
         shorter = round(min(height, width) * 256 / 224)
         first: Op = Resize(size=shorter) if height == width else Resize(size=(height, width))
-        kept = tuple(op for op in self.ops if op.stage == "range")
+        grey = [op for op in self.ops if isinstance(op, Grayscale)][-1:]
+        kept = (*grey, *(op for op in self.ops if op.stage == "range"))
         ops = (first, CenterCrop(size=(height, width)), *kept) if height == width else (first, *kept)
-        return Recipe(name=f"{self.name}-eval", description=f"Evaluation twin derived from {self.name}.", ops=ops)
+        return Recipe(
+            name=f"{self.name}-eval",
+            description=f"Evaluation twin derived from {self.name}.",
+            input_channels=self.input_channels,
+            ops=ops,
+        )
 
     def _eval_twin_of_text(self) -> Recipe:
         kept = tuple(op for op in self.ops if not op.is_random)
@@ -360,6 +387,18 @@ def check_number(count: int, where: str) -> None:
     """
     if count > MOST_OPS:
         raise RecipeError(f"{where}: a recipe may have {MOST_OPS:,} ops, got {count:,}. Remove some.")
+
+
+def _require_grey(outer: Op, spec: ImageSpec) -> None:
+    """Refuse colours where there is one channel."""
+    for op in leaves(outer) if spec.channels == 1 else ():
+        for name in ("fill", "value", "mean", "std"):
+            value = getattr(op, name, None)
+            if isinstance(value, tuple) and len(set(value)) > 1:
+                raise RecipeError(
+                    f"{op.op}: {name} must be one number where images have one channel, got {value}. "
+                    "Give one, or put Grayscale with num_output_channels = 3 before it."
+                )
 
 
 def build_op(entry: Any, where: str, deep: int = 1) -> Op:

@@ -45,6 +45,7 @@ class Do(IntEnum):
     INVERT = 15
     AUTOCONTRAST = 16
     EQUALIZE = 17
+    CONTRAST_GREY = 19  # factor; of an image of one channel, which kernels for three have as three equal ones
     BLUR = 18  # taps across, taps down; standard deviation in px
 
 

@@ -9,6 +9,15 @@ import numpy as np
 from dalipipe.compilation import compiled
 from dalipipe.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do
 
+# What takes the whole image into account, or a part of it that isn't known beforehand.
+_WHOLE = (
+    Do.CONTRAST.value,
+    Do.CONTRAST_GREY.value,
+    Do.AUTOCONTRAST.value,
+    Do.EQUALIZE.value,
+    Do.PERSPECTIVE.value,
+)
+
 
 @compiled
 def axis_support(index, box, out_size, antialias):
@@ -84,7 +93,13 @@ def regions(records, out_height, out_width, needed):
             low_x, high_x = _affine_reach(args[0:3], left, top, height, width)
             top, height = _clip(low_y, high_y, in_h)
             left, width = _clip(low_x, high_x, in_w)
-        elif record[DO] in (Do.CONTRAST.value, Do.AUTOCONTRAST.value, Do.EQUALIZE.value, Do.PERSPECTIVE.value):
+        elif record[DO] in (
+            Do.CONTRAST.value,
+            Do.CONTRAST_GREY.value,
+            Do.AUTOCONTRAST.value,
+            Do.EQUALIZE.value,
+            Do.PERSPECTIVE.value,
+        ):
             top, left, height, width = 0, 0, in_h, in_w
         elif record[DO] == Do.SHARPNESS.value or record[DO] == Do.BLUR.value:
             # What is mirrored at a border lies inside what the taps reach from there.

@@ -16,7 +16,7 @@ Pillow's own kernels differ from the recipe's, which are those for tensors: by o
 nearest-neighbour rotation takes a neighbouring pixel about once in a thousand, and a bilinear one differs by a level
 inside and more along the border of the image, where the recipe's mixes `fill` in. Of colours, too, the recipe has what
 torchvision does to tensors: where Pillow rounds otherwise, a level apart, which a strong factor may stretch.
-Images are RGB: what torchvision has as one grey channel comes as three equal ones.
+One channel stays one: where images come as grey arrays, and behind a Grayscale to one channel.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from enum import Enum
 from typing import Any, Literal
 
 from dalipipe.errors import RecipeError
-from dalipipe.ops import OPS, CenterCrop, ImageSpec, Normalize, Op, RandomApply, RandomChoice, ToDtype
+from dalipipe.ops import OPS, CenterCrop, Grayscale, ImageSpec, Normalize, Op, RandomApply, RandomChoice, ToDtype
+from dalipipe.ops.base import Channels
 from dalipipe.ops.refused import REFUSED
 from dalipipe.recipe import DEEPEST, Recipe, build_op, check_number
 
@@ -63,6 +64,7 @@ class _State:
     """What an image is at a place in the Compose, and what has been translated up to there.
 
     Attributes:
+        came_with: Channels of the incoming image.
         form: A PIL image, or a tensor of levels or floats.
         unit: A float is level / unit, before Normalize.
         normalize: The Normalize met so far.
@@ -72,6 +74,7 @@ class _State:
         interpolated: Whether floats were interpolated, so that they are levels no more.
     """
 
+    came_with: Channels = 3
     form: Form = "pil"
     unit: float = 1.0
     normalize: Normalize | None = None
@@ -79,6 +82,12 @@ class _State:
     between: list[Op] = field(default_factory=list)
     tail: list[Op] = field(default_factory=list)
     interpolated: bool = False
+
+    @property
+    def channels(self) -> Channels:
+        """Channels of the image at this place."""
+        found = [op.num_output_channels for op in self.pixels if isinstance(op, Grayscale)]
+        return found[-1] if found else self.came_with
 
     def ops(self) -> tuple[Op, ...]:
         """Return the ops of the recipe; Normalize implies the division by 255."""
@@ -90,13 +99,19 @@ class _State:
 Translator = Callable[[_State, Any, str], None]
 
 
-def from_torchvision(transform: object, name: str = "from-torchvision", size: tuple[int, int] | None = None) -> Recipe:
+def from_torchvision(
+    transform: object,
+    name: str = "from-torchvision",
+    size: tuple[int, int] | None = None,
+    channels: Channels = 3,
+) -> Recipe:
     """Return the recipe of a torchvision transform. See `Recipe.from_torchvision`.
 
     Where only `size` fixes the size of the output, the recipe ends its pixel ops with a CenterCrop to that size, which
     changes nothing.
     """
-    recipe = Recipe(name=name, description="Translated from torchvision's transforms.", ops=ops_of(transform))
+    about = "Translated from torchvision's transforms."
+    recipe = Recipe(name=name, description=about, input_channels=channels, ops=ops_of(transform, channels))
     try:
         if size is None:
             recipe.shapes()
@@ -113,13 +128,13 @@ def from_torchvision(transform: object, name: str = "from-torchvision", size: tu
     return recipe.model_copy(update={"ops": (*pixels, window, *recipe.ops[len(pixels) :])})
 
 
-def ops_of(transform: object) -> tuple[Op, ...]:
+def ops_of(transform: object, channels: Channels = 3) -> tuple[Op, ...]:
     """Return the ops of a torchvision transform, the size of whose output need not be fixed.
 
     Raises:
         RecipeError: a transform, or an argument of one, that recipes don't have, or an output that is no tensor.
     """
-    state = _State()
+    state = _State(channels)
     steps = list(_flatten(transform, "transforms" if _parts(transform) is not None else "transform"))
     check_number(len(steps), "from_torchvision")
     for where, step in steps:
@@ -314,8 +329,11 @@ def _to_dtype(state: _State, transform: Any, where: str) -> None:
 
 def _to_pil(state: _State, transform: Any, where: str) -> None:
     """Tensor -> PIL image, which is exact as long as floats are fractions of 255."""
-    if getattr(transform, "mode", None) not in (None, "RGB"):
-        raise _refuse(where, transform, f"mode must be None or 'RGB', got {transform.mode!r}", "Images are RGB here")
+    mode = "RGB" if state.channels == 3 else "L"
+    if getattr(transform, "mode", None) not in (None, mode):
+        raise _refuse(
+            where, transform, f"mode must be None or {mode!r}, got {transform.mode!r}", f"Images are {mode} here"
+        )
     if state.form == "float" and (state.interpolated or state.normalize is not None or state.unit != 255.0):
         raise _refuse(
             where, transform, "must get whole levels, got floats that were changed", "Put what changes them behind it"
@@ -329,7 +347,12 @@ def _normalize(state: _State, transform: Any, where: str) -> None:
         raise _refuse(where, transform, f"must get floats, got {got}", "Put ToTensor() before it")
     if state.normalize is not None:
         raise _refuse(where, transform, "must come once, got a second one", "Keep one Normalize")
-    given = {"op": "Normalize", "mean": _plain(transform.mean), "std": _plain(transform.std)}
+    mean, std = _plain(transform.mean), _plain(transform.std)
+    if state.channels == 1 and any(isinstance(value, tuple) and len(value) == 3 for value in (mean, std)):
+        if not _is_v2(transform) or getattr(transform, "inplace", False):
+            raise _refuse(where, transform, f"mean and std must be one number for one channel, got {mean}", "Give one")
+        state.pixels.append(Grayscale(num_output_channels=3))  # as torch makes three channels of it
+    given = {"op": "Normalize", "mean": mean, "std": std}
     op = build_op(given, f"from_torchvision: {where}")
     assert isinstance(op, Normalize)
     state.normalize = op
@@ -348,7 +371,7 @@ def _erasing(state: _State, transform: Any, where: str) -> None:
 
 def _chosen(state: _State, transform: Any, where: str, parts: Any) -> tuple[Op, ...]:
     """Return the ops of what is done at random only: it must leave the image in the form in which it came."""
-    inner = replace(state, pixels=[], between=[], tail=[])
+    inner = replace(state, came_with=state.channels, pixels=[], between=[], tail=[])
     for place, part in _flatten(parts, where):
         _translator(part, place)(inner, part, place)
     if inner.form != state.form or inner.normalize is not state.normalize or inner.between or inner.tail:
@@ -377,7 +400,13 @@ def _choice(state: _State, transform: Any, where: str) -> None:
 
 
 def _nothing(state: _State, transform: object, where: str) -> None:
-    """Do nothing: images are RGB, and tensors are tensors."""
+    """Do nothing: tensors are tensors."""
+
+
+def _colours(state: _State, transform: object, where: str) -> None:
+    """Make three equal channels of one."""
+    if state.channels == 1:
+        _add_op(state, transform, where, Grayscale, {"num_output_channels": 3})
 
 
 def _classification(state: _State, transform: Any, where: str) -> None:
@@ -397,7 +426,7 @@ TABLE: dict[str, Translator] = {
     "ImageClassification": _classification,
     "Normalize": _normalize,
     "PILToTensor": _to_levels,
-    "RGB": _nothing,
+    "RGB": _colours,
     "RandomApply": _apply,
     "RandomChoice": _choice,
     "RandomErasing": _erasing,

@@ -20,7 +20,7 @@ from dalipipe.sources.base import SubsetSource, key_of, name_of
 
 def pixels_of(item) -> np.ndarray:
     if isinstance(item, np.ndarray):
-        return item
+        return np.broadcast_to(item, (*item.shape[:2], 3))
     with Image.open(item) as image:
         return np.array(image.convert("RGB"))
 
@@ -248,12 +248,12 @@ def opened(kind, data, targets):
 
 
 @pytest.mark.parametrize("kind", [tv.MNIST, tv.FashionMNIST])
-def test_grey_images_get_three_equal_channels(kind):
+def test_grey_images_stay_grey(kind):
     rng = np.random.default_rng(0)
     dataset = opened(kind, torch.from_numpy(rng.integers(0, 256, (4, 28, 28), np.uint8)), torch.tensor([3, 0, 9, 3]))
     source, _ = as_source(dataset)
     assert_same_samples(dataset, source)
-    assert source.item(0).shape == (28, 28, 3)
+    assert source.item(0).shape == (28, 28, 1)
     assert len(source.classes) == 10
     assert source.classes[3] == dataset.classes[3]
 
@@ -272,7 +272,7 @@ def test_svhn_has_its_channels_first():
 @pytest.mark.parametrize("wrap", [np.asarray, torch.from_numpy])
 def test_layouts_of_arrays(shape, wrap):
     source, _ = as_source(Arrays(wrap(np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)), [1, 0]))
-    assert source.item(1).shape == (5, 7, 3)
+    assert source.item(1).shape == (5, 7, 3 if 3 in shape else 1)
     assert known_size(source) == (5, 7)
     assert source.labels.tolist() == [1, 0]
 
@@ -294,9 +294,13 @@ def test_array_source():
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (np.zeros((2, 3, 5), np.uint8), [0, 1], r"images must be a uint8 array \(N, H, W, 3\), got uint8 \(2, 3, 5\)"),
+        (
+            np.zeros((2, 3, 5), np.uint8),
+            [0, 1],
+            r"images must be a uint8 array .* grey, got uint8 \(2, 3, 5\)",
+        ),
         (np.zeros((2, 3, 5, 3)), [0, 1], "got float64"),
-        ([np.zeros((3, 5, 3), np.uint8), [1]], [0, 1], r"images\[1\] must be a uint8 array \(H, W, 3\), got list"),
+        ([np.zeros((3, 5, 3), np.uint8), [1]], [0, 1], r"images\[1\] must be a uint8 array \(H, W, 3\), .* got list"),
         (np.zeros((2, 3, 5, 3), np.uint8), [0], "one label for each image, got 2 images and 1 labels"),
         (np.zeros((2, 3, 5, 3), np.uint8), [0.5, 1], "labels must be one integer for each image, got float64"),
         (np.zeros((1, 3, 5, 3), np.uint8), [[0, 1]], r"got int64 of shape \(1, 2\)"),

@@ -173,6 +173,7 @@ CHANGES = {
     "kernel_size": (7, 9),
     "sigma": (0.5, 0.75),
     "distortion_scale": 0.25,
+    "num_output_channels": 1,
     "num_ops": 1,
     "magnitude": 5,
     "num_magnitude_bins": 11,
@@ -180,7 +181,6 @@ CHANGES = {
     ("TrivialAugmentWide", "interpolation"): "nearest",
 }
 ONE_VALUED = {
-    ("Grayscale", "num_output_channels"),
     ("AutoAugment", "policy"),
     *{("RandomResizedCrop", "interpolation"), ("Resize", "interpolation"), ("ToDtype", "dtype")},
 }

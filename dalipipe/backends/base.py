@@ -82,7 +82,7 @@ class Job:
 
     @property
     def channels_last(self) -> bool:
-        """Whether the three channels of a pixel lie side by side in memory."""
+        """Whether the channels of a pixel lie side by side in memory."""
         return self.output.memory_format == "channels_last"
 
     def seed_of(self, batch: Batch) -> int:
@@ -145,7 +145,7 @@ class Finish(torch.nn.Module):
     Args:
         recipe: Whose Normalize or ToDtype is applied.
 
-    Shapes: (N, 3, H, W) uint8 -> (N, 3, H, W) float32, on the same device, in the same memory format.
+    Shapes: (N, C, H, W) uint8 -> (N, C, H, W) float32, on the same device, in the same memory format.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -153,28 +153,43 @@ class Finish(torch.nn.Module):
         mean, std = recipe.levels or ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
         self.mean: torch.Tensor
         self.std: torch.Tensor
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        channels = recipe.channels[-1]
+        self.register_buffer("mean", torch.tensor(mean[:channels]).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std[:channels]).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return (level - mean) / std."""
         return (images.to(self.mean.dtype) - self.mean) / self.std
 
 
-def checked(source: Source, index: int) -> Item:
-    """Return an item of a source; pixels are contiguous, as kernels read them.
+def checked(source: Source, index: int, channels: int = 3) -> Item:
+    """Return an item of a source; pixels are contiguous, (H, W, 3), as kernels read them: grey ones three times.
+
+    Args:
+        source: Where the item comes from.
+        index: Of the item.
+        channels: `input_channels` of the recipe; 1 asks for grey pixels.
 
     Raises:
-        SourceError: the item is neither a path, nor bytes, nor a uint8 array (H, W, 3).
+        SourceError: the item is neither a path, nor bytes, nor a uint8 array (H, W, 3) or (H, W, 1), or has colours
+            where the recipe is for grey arrays.
     """
     item: object = source.item(index)
+    array = isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.ndim == 3 and item.size > 0
+    if channels == 1 and not (array and isinstance(item, np.ndarray) and item.shape[2] == 1):
+        got = f"{item.dtype} {item.shape}" if isinstance(item, np.ndarray) else type(item).__name__
+        raise SourceError(
+            f"sample {name_of(source, index)!r}: must be a uint8 array (H, W, 1) for a recipe with input_channels = 1,"
+            f" got {got}. Leave input_channels out and put Grayscale with num_output_channels = 1 first."
+        )
     if isinstance(item, str | bytes):
         return item
-    if isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.ndim == 3 and item.shape[2] == 3 and item.size:
-        return np.ascontiguousarray(item)
+    if array and isinstance(item, np.ndarray) and item.shape[2] in (1, 3):
+        return np.ascontiguousarray(item) if item.shape[2] == 3 else np.repeat(item, 3, axis=2)
     got = f"{item.dtype} {item.shape}" if isinstance(item, np.ndarray) else type(item).__name__
     raise SourceError(
-        f"sample {name_of(source, index)!r}: must be a path, bytes or a uint8 array (H, W, 3), got {got}. Convert it."
+        f"sample {name_of(source, index)!r}: must be a path, bytes or a uint8 array (H, W, 3) or (H, W, 1), got {got}."
+        " Convert it."
     )
 
 

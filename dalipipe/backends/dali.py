@@ -34,11 +34,12 @@ from dalipipe.backends.dali_input import (
     bytes_constant,
     encode,
     load,
+    one_channel,
     split,
     stand_in,
 )
 from dalipipe.errors import BackendError
-from dalipipe.geometry import ARGUMENTS, Program
+from dalipipe.geometry import ARGUMENTS, GREY, Program
 from dalipipe.recipe import Recipe
 from dalipipe.records import ARGS, DO, IN_H, OUT_H, Do
 from dalipipe.sources.base import Item
@@ -152,6 +153,7 @@ PRIMITIVES: dict[Do, Lowering] = {
     Do.AFFINE: _affine,
     Do.BRIGHTNESS: dali_colour.brightness,
     Do.CONTRAST: dali_colour.contrast,
+    Do.CONTRAST_GREY: dali_colour.contrast_grey,
     Do.SATURATION: dali_colour.saturation,
     Do.HUE: dali_colour.hue,
     Do.SHARPNESS: dali_colour.sharpness,
@@ -202,7 +204,10 @@ def _routed(images: DataNode, step: Step, chosen: DataNode, lowering: Lowering) 
 
 def _chosen(images: DataNode, step: Step) -> DataNode:
     """Take each sample through the primitive that its record names, and past the others."""
-    for do in _choices(step.op):
+    choices = _choices(step.op)
+    if step.program.channels[step.row] == 1:
+        choices = tuple(do for do in (GREY.get(do, do) for do in choices) if do is not Do.NOTHING)
+    for do in choices:
         images = _routed(images, step, step.number(DO, types.INT32) == int(do), PRIMITIVES[do])
     return images
 
@@ -377,5 +382,7 @@ def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
         loaded, uniforms, label = _inputs(feed, kind, job.recipe.apply_exif_orientation)
         records, status = resolve_node(job.program, uniforms, loaded.shape)
         images, failed = lower(job, loaded, records, device)
+        if job.recipe.channels[-1] == 1:
+            images = one_channel(images, 2 if job.channels_last else 0)
         pipeline.set_outputs(images, label.gpu() if device == "gpu" else label, math.max(status, failed))
     return pipeline

@@ -53,6 +53,11 @@ def contrast(images: DataNode, step: Arguments) -> DataNode:
     return _blend(images, fn.reductions.mean(_grey(images), keep_dims=True), step.argument(0))
 
 
+def contrast_grey(images: DataNode, step: Arguments) -> DataNode:
+    """Blend with the mean level of images of one channel, which stands in all three."""
+    return _blend(images, fn.reductions.mean(fn.cast(images, dtype=types.FLOAT), keep_dims=True), step.argument(0))
+
+
 def saturation(images: DataNode, step: Arguments) -> DataNode:
     """Blend with the levels of grey."""
     return _blend(images, _grey(images), step.argument(0))

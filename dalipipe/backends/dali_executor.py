@@ -76,7 +76,8 @@ def inputs(job: Job, batch: Batch, kind: str, prepare: Prepare) -> tuple[tuple[A
 
     DALI gets what `prepare` makes of the items, uniforms (n, max(1, total)) float64 and labels (n,) int64.
     """
-    fed, keep = prepare([checked(job.source, index) for index in batch.indices.tolist()], kind)
+    channels = job.recipe.input_channels
+    fed, keep = prepare([checked(job.source, index, channels) for index in batch.indices.tolist()], kind)
     uniforms = plan.uniforms(job.program.counts, job.seed_of(batch), batch.epoch, batch.indices, batch.occurrences)
     if uniforms.shape[1] == 0:
         uniforms = np.zeros((len(batch), 1))

@@ -45,6 +45,7 @@ from dalipipe.backends.dali_input import (
     encode,
     load,
     merge,
+    one_channel,
     split,
     split_window,
     stand_in,
@@ -274,6 +275,8 @@ def build(job: Job, kind: str, _device: Device, feed: Feed) -> Pipeline:
         else:
             pixels, records, status, start = _decode_windows(item, place, uniforms, job, kind)
         images = operator(runner(job.dtype), pixels, records, start, *finish_and_plan(job), place)
+        if job.recipe.channels[-1] == 1:
+            images = one_channel(images, 2 if job.channels_last else 0)
         if job.dtype == torch.float16:
             images = fn.cast(images, dtype=types.FLOAT16)
         pipeline.set_outputs(images, label, status)

@@ -199,6 +199,11 @@ def _decode(encoded: DataNode, device: Device, window: Window | None = None) -> 
     return fn.decoders.image_slice(encoded, axes=[0, 1], **window, **options)
 
 
+def one_channel(images: DataNode, axis: int) -> DataNode:
+    """Return the first channel of images whose channels, on that axis, are equal."""
+    return fn.slice(images, start=[0], shape=[1], axes=[axis])
+
+
 def _straighten(images: DataNode, turn: DataNode) -> DataNode:
     """Return images turned as `turner` says; those that stand upright pass by."""
     across, down, exchanged = turn[0], turn[1], turn[2]

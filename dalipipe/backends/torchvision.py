@@ -50,6 +50,16 @@ def decoded(item: Item, recipe: Recipe | None = None) -> torch.Tensor | str:
         return pillow.why_not("torchvision", item, error)
 
 
+def with_channels(image: torch.Tensor, channels: int) -> torch.Tensor:
+    """Return an image with so many channels: the first, or as many equal ones."""
+    return image[:channels] if channels < len(image) else image.expand(channels, -1, -1)
+
+
+def _colour(image: torch.Tensor, levels: Record) -> list[float]:
+    """Return a level for each channel of an image."""
+    return [float(level) for level in levels[: len(image)]]
+
+
 def _crop_resize(image: torch.Tensor, record: Record) -> torch.Tensor:
     top, left, height, width, antialias = (int(number) for number in record[ARGS : ARGS + 5])
     size = [int(record[OUT_H]), int(record[OUT_W])]
@@ -62,7 +72,7 @@ def _crop_pad(image: torch.Tensor, record: Record) -> torch.Tensor:
     height, width = image.shape[-2:]
     around = [max(0, -left), max(0, -top), max(0, right - width), max(0, bottom - height)]
     if any(around):
-        image = tv.pad(image, around, fill=record[ARGS + 2 : ARGS + 5].tolist())
+        image = tv.pad(image, around, fill=_colour(image, record[ARGS + 2 : ARGS + 5]))
     return tv.crop(image, top + around[1], left + around[0], bottom - top, right - left)
 
 
@@ -72,7 +82,7 @@ def _flip(image: torch.Tensor, record: Record) -> torch.Tensor:
 
 
 def _affine(image: torch.Tensor, record: Record) -> torch.Tensor:
-    method, *fill = record[ARGS + 6 : ARGS + 10].tolist()
+    method, fill = float(record[ARGS + 6]), _colour(image, record[ARGS + 7 : ARGS + 10])
     angle, shift_x, shift_y, scale, shear_x, shear_y, center_x, center_y = record[ARGS + 10 : ARGS + 18].tolist()
     return tv.affine(
         image,
@@ -88,7 +98,7 @@ def _affine(image: torch.Tensor, record: Record) -> torch.Tensor:
 
 def _erase(image: torch.Tensor, record: Record) -> torch.Tensor:
     top, left, height, width = (int(number) for number in record[ARGS : ARGS + 4])
-    value = torch.tensor(record[ARGS + 4 : ARGS + 7], dtype=torch.float32).view(3, 1, 1)
+    value = torch.tensor(_colour(image, record[ARGS + 4 : ARGS + 7]), dtype=torch.float32).view(-1, 1, 1)
     return tv.erase(image, top, left, height, width, value)
 
 
@@ -99,7 +109,7 @@ def _perspective(image: torch.Tensor, record: Record) -> torch.Tensor:
         startpoints=None,
         endpoints=None,
         interpolation=_method(method),
-        fill=fill.tolist(),
+        fill=_colour(image, fill),
         coefficients=coefficients.tolist(),
     )
 
@@ -130,6 +140,7 @@ PRIMITIVES: dict[Do, Callable[[torch.Tensor, Record], torch.Tensor]] = {
     Do.PERSPECTIVE: _perspective,
     Do.BRIGHTNESS: _with(tv.adjust_brightness),
     Do.CONTRAST: _with(tv.adjust_contrast),
+    Do.CONTRAST_GREY: _with(tv.adjust_contrast),
     Do.SATURATION: _with(tv.adjust_saturation),
     Do.HUE: _with(tv.adjust_hue),
     Do.SHARPNESS: _with(tv.adjust_sharpness),
@@ -144,7 +155,7 @@ PRIMITIVES: dict[Do, Callable[[torch.Tensor, Record], torch.Tensor]] = {
 
 
 def apply(image: torch.Tensor, record: Record) -> torch.Tensor:
-    """Return what a record makes of an image, (3, H, W) uint8 -> (3, h, w) uint8."""
+    """Return what a record makes of an image, (C, H, W) uint8 -> (C, h, w) uint8."""
     do = Do(int(record[DO]))
     return image if do is Do.NOTHING else PRIMITIVES[do](image, record)
 
@@ -154,7 +165,7 @@ def finish(image: torch.Tensor, levels: Levels | None) -> torch.Tensor:
     if levels is None:
         return image
     mean, std = levels
-    return tv.normalize(image.to(torch.float32), list(mean), list(std))
+    return tv.normalize(image.to(torch.float32), list(mean[: len(image)]), list(std[: len(image)]))
 
 
 class TorchvisionExecutor:
@@ -176,17 +187,17 @@ class TorchvisionExecutor:
 
     def _sample(self, index: int, uniforms: NDArray[np.float64]) -> torch.Tensor | str:
         """Return the finished image of a sample, or why there is none."""
-        item = checked(self.job.source, index)
+        item = checked(self.job.source, index, self.job.recipe.input_channels)
         image = decoded(item, self.job.recipe)
         if isinstance(image, str):
             return image
         records, status = self.job.program.resolve(uniforms, image.shape[-2], image.shape[-1])
         if status is not Status.OK:
             return reason_of(status)
-        levels = len(records) - self.job.program.tail
-        for record in records[:levels]:
-            image = apply(image, record)
-        image = finish(image, self.job.levels)
+        levels, channels = len(records) - self.job.program.tail, self.job.program.channels
+        for record, count in zip(records[:levels], channels[:levels], strict=True):
+            image = apply(with_channels(image, count), record)
+        image = finish(with_channels(image, channels[-1]), self.job.levels)
         for record in records[levels:]:
             image = apply(image, record)
         return image.to(self.job.dtype)

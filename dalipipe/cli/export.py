@@ -33,9 +33,10 @@ def export(
     size = export_model(trained, output, kind)
     channels, height, width = trained.recipe.output_shape
     place = "metadata_props" if kind == "onnx" else f"the extra file {METADATA_FILE}"
+    colours = "RGB" if channels == 3 else "grey"
     lines = [
         f"Wrote {printable(output)}, {size / 1e6:.1f} MB.",
-        f"input     images: (N, {channels}, {height}, {width}) float32, RGB, as {trained.recipe.name} makes them",
+        f"input     images: (N, {channels}, {height}, {width}) float32, {colours}, as {trained.recipe.name} makes them",
         f"output    logits: (N, {len(trained.classes)}) float32; softmax makes them probabilities",
         f"metadata  classes and preprocessing, in {place}",
     ]

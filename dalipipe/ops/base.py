@@ -15,6 +15,9 @@ Stage = Literal["pixels", "range", "tail"]
 Kind = Literal["image", "text"]
 """What an op works on. A recipe holds ops of one kind."""
 
+Channels = Literal[1, 3]
+"""How many numbers a pixel has: grey, or red, green and blue."""
+
 Interpolation = Literal["nearest", "bilinear"]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -29,6 +32,7 @@ class ImageSpec:
         dtype: "uint8" (levels 0 to 255) or "float32".
         scaled: Whether float values are fractions of 255.
         normalized: Whether a mean was subtracted.
+        channels: 3, red, green and blue, or 1, grey.
     """
 
     height: int | None = None
@@ -36,6 +40,7 @@ class ImageSpec:
     dtype: Literal["uint8", "float32"] = "uint8"
     scaled: bool = False
     normalized: bool = False
+    channels: Channels = 3
 
     def resized(self, height: int | None, width: int | None) -> ImageSpec:
         """Return the same image with another size."""
@@ -44,7 +49,7 @@ class ImageSpec:
     def __str__(self) -> str:
         """Return for example "224 x 224 x 3 uint8"."""
         side = [("?" if n is None else str(n)) for n in (self.height, self.width)]
-        return f"{side[0]} x {side[1]} x 3 {self.dtype}"
+        return f"{side[0]} x {side[1]} x {self.channels} {self.dtype}"
 
 
 class Op(BaseModel):

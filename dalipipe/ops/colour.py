@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dalipipe.ops.base import ImageSpec, Op, Probability
+from dalipipe.ops.base import Channels, ImageSpec, Op, Probability
 
 Band = tuple[float, float]
 
@@ -36,13 +37,15 @@ class ColourOp(Op):
 class ColorJitter(ColourOp):
     """Change brightness, contrast, saturation and hue by random factors, in an order drawn for each sample.
 
+    Saturation and hue leave an image of one channel as it is.
+
     Args:
         brightness: A strength s for factors in [max(0, 1 - s), 1 + s], or the range itself.
         contrast: The same.
         saturation: The same.
         hue: A strength up to 0.5 for shifts in [-s, s] of the whole circle of hues, or the range itself.
 
-    Shapes: (H, W, 3) uint8 -> (H, W, 3) uint8.
+    Shapes: (H, W, C) uint8 -> (H, W, C) uint8.
     Source: torchvision.transforms.v2.ColorJitter.
     """
 
@@ -91,17 +94,21 @@ class _Chance(ColourOp):
 
 
 class Grayscale(ColourOp):
-    """Turn colours into shades of grey, three equal channels.
+    """Turn colours into shades of grey. What is grey already stays as it is.
 
     Args:
-        num_output_channels: 3; one channel could not be batched with the rest of a recipe.
+        num_output_channels: 3 (the default here, 1 in torchvision) for three equal channels, or 1.
 
-    Shapes: (H, W, 3) uint8 -> (H, W, 3) uint8.
+    Shapes: (H, W, 1 or 3) uint8 -> (H, W, num_output_channels) uint8.
     Source: torchvision.transforms.v2.Grayscale.
     """
 
     op: Literal["Grayscale"] = "Grayscale"
-    num_output_channels: Literal[3] = 3
+    num_output_channels: Channels = 3
+
+    def check(self, spec: ImageSpec) -> ImageSpec:
+        """Return the same image with the channels asked for."""
+        return replace(spec, channels=self.num_output_channels)
 
 
 class RandomGrayscale(_Chance):
@@ -110,7 +117,7 @@ class RandomGrayscale(_Chance):
     Args:
         p: Probability, 0.1 if not given.
 
-    Shapes: (H, W, 3) uint8 -> (H, W, 3) uint8.
+    Shapes: (H, W, C) uint8 -> (H, W, C) uint8.
     Source: torchvision.transforms.v2.RandomGrayscale.
     """
 
@@ -121,7 +128,7 @@ class RandomGrayscale(_Chance):
 class RandomInvert(_Chance):
     """Turn each level l into 255 - l with probability `p`.
 
-    Shapes: (H, W, 3) uint8 -> (H, W, 3) uint8.
+    Shapes: (H, W, C) uint8 -> (H, W, C) uint8.
     Source: torchvision.transforms.v2.RandomInvert.
     """
 
@@ -135,7 +142,7 @@ class RandomSolarize(_Chance):
         threshold: Least level that is inverted, 0 to 255; need not be whole.
         p: Probability.
 
-    Shapes: (H, W, 3) uint8 -> (H, W, 3) uint8.
+    Shapes: (H, W, C) uint8 -> (H, W, C) uint8.
     Source: torchvision.transforms.v2.RandomSolarize.
     """
 
@@ -150,7 +157,7 @@ class RandomPosterize(_Chance):
         bits: How many are kept, 0 to 8.
         p: Probability.
 
-    Shapes: (H, W, 3) uint8 -> (H, W, 3) uint8.
+    Shapes: (H, W, C) uint8 -> (H, W, C) uint8.
     Source: torchvision.transforms.v2.RandomPosterize.
     """
 
@@ -161,7 +168,7 @@ class RandomPosterize(_Chance):
 class RandomAutocontrast(_Chance):
     """Stretch each channel's levels to 0 to 255 with probability `p`.
 
-    Shapes: (H, W, 3) uint8 -> (H, W, 3) uint8.
+    Shapes: (H, W, C) uint8 -> (H, W, C) uint8.
     Source: torchvision.transforms.v2.RandomAutocontrast.
     """
 
@@ -171,7 +178,7 @@ class RandomAutocontrast(_Chance):
 class RandomEqualize(_Chance):
     """Spread each channel's levels so that all are about equally frequent, with probability `p`.
 
-    Shapes: (H, W, 3) uint8 -> (H, W, 3) uint8.
+    Shapes: (H, W, C) uint8 -> (H, W, C) uint8.
     Source: torchvision.transforms.v2.RandomEqualize.
     """
 
@@ -185,7 +192,7 @@ class RandomAdjustSharpness(_Chance):
         sharpness_factor: 0 for a blurred image, 1 for the image as it is, 2 for one twice as sharp.
         p: Probability.
 
-    Shapes: (H, W, 3) uint8 -> (H, W, 3) uint8.
+    Shapes: (H, W, C) uint8 -> (H, W, C) uint8.
     Source: torchvision.transforms.v2.RandomAdjustSharpness.
     """
 
@@ -212,7 +219,7 @@ class GaussianBlur(Op):
         kernel_size: (horizontal, vertical) taps, or one for both; odd, at most 63.
         sigma: Range of the standard deviation in px, or the standard deviation itself.
 
-    Shapes: (H, W, 3) uint8 -> (H, W, 3) uint8; both sides must be more than half the kernel's.
+    Shapes: (H, W, C) uint8 -> (H, W, C) uint8; both sides must be more than half the kernel's.
     Source: torchvision.transforms.v2.GaussianBlur.
     """
 

@@ -80,7 +80,7 @@ class RandomApply(Container):
         """Return the size where both ways lead to the same."""
         done = spec
         for child in self.ops:
-            done = child.check(done)
+            done = _checked(child, done)
         return done if self.p == 1 else _common([spec, done])
 
 
@@ -116,7 +116,18 @@ class RandomChoice(Container):
 
     def check(self, spec: ImageSpec) -> ImageSpec:
         """Return the size where all ways lead to the same."""
-        return _common([child.check(spec) for child in self.ops])
+        return _common([_checked(child, spec) for child in self.ops])
+
+
+def _checked(child: Op, spec: ImageSpec) -> ImageSpec:
+    """Return what an inner op makes of `spec`; it must leave the number of channels as it is."""
+    done = child.check(spec)
+    child.require(
+        done.channels == spec.channels,
+        f"must keep the number of channels within another op, got {spec.channels} that become {done.channels}",
+        "Put it outside, or use RandomGrayscale",
+    )
+    return done
 
 
 def _common(specs: list[ImageSpec]) -> ImageSpec:

@@ -321,7 +321,7 @@ class Pad(Op):
         padding: Width of the border in px: one number, (left and right, top and bottom), or (left, top, right, bottom).
         fill: Level 0 to 255 of the border, or one for each channel.
 
-    Shapes: (H, W, 3) uint8 -> (H + top + bottom, W + left + right, 3) uint8.
+    Shapes: (H, W, C) uint8 -> (H + top + bottom, W + left + right, C) uint8.
     Source: torchvision.transforms.v2.Pad with padding_mode="constant".
     """
 
@@ -345,7 +345,7 @@ class RandomPerspective(Op):
         interpolation: "bilinear" or "nearest".
         fill: Level 0 to 255 outside the image, or one for each channel.
 
-    Shapes: (H, W, 3) uint8 -> (H, W, 3) uint8.
+    Shapes: (H, W, C) uint8 -> (H, W, C) uint8.
     Source: torchvision.transforms.v2.RandomPerspective.
     """
 

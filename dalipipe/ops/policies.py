@@ -36,7 +36,7 @@ class RandAugment(Policy):
         interpolation: "nearest" or "bilinear".
         fill: Level 0 to 255 outside the image, or one for each channel.
 
-    Shapes: (H, W, 3) uint8 -> (H, W, 3) uint8.
+    Shapes: (H, W, C) uint8 -> (H, W, C) uint8.
     Source: Cubuk et al., RandAugment (arXiv:1909.13719); torchvision.transforms.v2.RandAugment.
     """
 
@@ -67,7 +67,7 @@ class TrivialAugmentWide(Policy):
         interpolation: "nearest" or "bilinear".
         fill: Level 0 to 255 outside the image, or one for each channel.
 
-    Shapes: (H, W, 3) uint8 -> (H, W, 3) uint8.
+    Shapes: (H, W, C) uint8 -> (H, W, C) uint8.
     Source: Müller and Hutter, TrivialAugment (arXiv:2103.10158); torchvision.transforms.v2.TrivialAugmentWide.
     """
 
@@ -83,7 +83,7 @@ class AutoAugment(Policy):
         interpolation: "nearest" or "bilinear".
         fill: Level 0 to 255 outside the image, or one for each channel.
 
-    Shapes: (H, W, 3) uint8 -> (H, W, 3) uint8.
+    Shapes: (H, W, C) uint8 -> (H, W, C) uint8.
     Source: Cubuk et al., AutoAugment (arXiv:1805.09501); torchvision.transforms.v2.AutoAugment.
     """
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dalipipe import plan
 from dalipipe.backends import Job, compile_recipe, cuda_works, dali_is_there
 from dalipipe.backends.base import UNREADABLE, checked
-from dalipipe.backends.torchvision import apply, decode
+from dalipipe.backends.torchvision import apply, decode, with_channels
 from dalipipe.errors import BackendError
 from dalipipe.geometry import Program, program
 from dalipipe.parity.comparison import Gathered, Levels, Report
@@ -111,7 +111,7 @@ def refusals(recipe: Recipe, backends: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Sample:
-    """One draw of one image: its index and name, which draw, and the reference's pixels (H, W, 3) before each op.
+    """One draw of one image: its index and name, which draw, and the reference's pixels (H, W, C) before each op.
 
     `before` is empty where steps are not compared, or the reference has no picture.
     """
@@ -148,7 +148,7 @@ class _Comparison:
     def _samples(self, index: int) -> list[_Sample]:
         settings, parts, name = self.settings, program(self.recipe), name_of(self.source, index)
         try:
-            image = decode(checked(self.source, index), self.recipe)
+            image = decode(checked(self.source, index, self.recipe.input_channels), self.recipe)
         except UNREADABLE:
             self.unreadable.append(name)
             return []
@@ -166,6 +166,7 @@ class _Comparison:
             return ()
         before, row = [], 0
         for position, stage in enumerate(self.recipe.stages):
+            image = with_channels(image, self.recipe.channels[position])
             before.append(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
             while stage == "pixels" and row < len(records) and parts.positions[row] == position:
                 image, row = apply(image, records[row]), row + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -32,12 +33,14 @@ class Step:
         position: Of the op in the recipe, from 1; 0 for decoding.
         ops: What is run: the op; one that rescales, normalises or follows such, with those before it.
         encoded: Whether it begins with the files and not with pixels.
+        channels: Of the images that it gets.
     """
 
     name: str
     position: int
     ops: tuple[ops.Op, ...]
     encoded: bool = False
+    channels: Literal[1, 3] = 3
 
 
 @dataclass
@@ -64,10 +67,8 @@ def steps_of(recipe: Recipe) -> list[Step]:
     late: tuple[ops.Op, ...] = ()
     for position, (op, stage) in enumerate(zip(recipe.ops, recipe.stages, strict=True), 1):
         late = (*late, op) if stage != "pixels" else late
-        if stage == "pixels":
-            steps.append(Step(op.op, position, (op,)))
-        else:
-            steps.append(Step(op.op, position, late))
+        done = (op,) if stage == "pixels" else late
+        steps.append(Step(op.op, position, done, channels=recipe.channels[position - 1]))
     return steps
 
 
@@ -77,7 +78,9 @@ def size_after(step: Step, size: tuple[int, ...], seed: int, index: int) -> tupl
     for op in step.ops:
         if op.stage != "pixels":
             break
-        records, _ = _resolve(Recipe(name=step.name, ops=(op,)), (height, width), seed, index)
+        records, _ = _resolve(
+            Recipe(name=step.name, input_channels=step.channels, ops=(op,)), (height, width), seed, index
+        )
         for record in records:
             height, width = int(record[OUT_H]), int(record[OUT_W])
     return height, width
@@ -90,15 +93,16 @@ def framed(step: Step, sizes: Iterable[tuple[int, int]]) -> Recipe:
         step: The step.
         sizes: (height, width) in px of the images after it.
     """
-    spec = ops.ImageSpec()
+    spec = ops.ImageSpec(channels=step.channels)
     for op in step.ops:
         spec = op.check(spec)
     if spec.height is not None and spec.width is not None:
-        return Recipe(name=step.name, ops=step.ops)
+        return Recipe(name=step.name, input_channels=step.channels, ops=step.ops)
     heights, widths = zip(*sizes, strict=True)
     window = ops.CenterCrop(size=(min(max(heights), _LARGEST_PX), min(max(widths), _LARGEST_PX)))
     on_pixels = tuple(op for op in step.ops[:1] if op.stage == "pixels" and not _is_late(step))
-    return Recipe(name=step.name, ops=(*on_pixels, window, *step.ops[len(on_pixels) :]))
+    made = (*on_pixels, window, *step.ops[len(on_pixels) :])
+    return Recipe(name=step.name, input_channels=step.channels, ops=made)
 
 
 def _is_late(step: Step) -> bool:
@@ -124,7 +128,10 @@ def _resolve(recipe: Recipe, size: tuple[int, ...], seed: int, index: int) -> tu
 
 
 def run(job: Job, backend: str, batches: Iterable[Batch]) -> list[Levels | None]:
-    """Return the images of some batches in levels, (3, H, W) each; None for one that could not be processed."""
+    """Return the images of some batches in levels, (3, H, W) each, None for one that could not be processed.
+
+    One channel comes three times.
+    """
     images: list[Levels | None] = []
     scale = job.recipe.levels
     executor = compile_recipe(job, backend)
@@ -134,7 +141,7 @@ def run(job: Job, backend: str, batches: Iterable[Batch]) -> list[Levels | None]
             if scale is not None:
                 mean, std = (np.array(part).reshape(3, 1, 1) for part in scale)
                 levels = levels * std + mean
-            good = iter(levels)
+            good = iter(np.broadcast_to(levels, (len(levels), 3, *levels.shape[2:])))
             images += [None if at in result.failures else next(good) for at in range(len(result.batch))]
     finally:
         executor.close()

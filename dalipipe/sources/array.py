@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalipipe.errors import SourceError
+from dalipipe.ops.base import Channels
 
 Pixels = NDArray[np.uint8]
 
@@ -17,7 +18,8 @@ class ArraySource:
     """Images in memory, with their labels.
 
     Args:
-        images: (N, H, W, 3) uint8 RGB, or a list of arrays (H, W, 3), which may differ in size. Neither is copied.
+        images: (N, H, W, 3) uint8 RGB or (N, H, W, 1) grey, or a list of such arrays without N, which may differ in
+            size. Neither is copied.
         labels: The label of each image, N integers.
         classes: The class names; by default the numbers from 0 to the greatest label.
 
@@ -57,6 +59,12 @@ class ArraySource:
         return f"ArraySource({len(self)} images, {len(self.classes)} classes)"
 
     @property
+    def channels(self) -> Channels:
+        """1 where all images are grey, else 3."""
+        last = {image.shape[-1] for image in ([self.images] if isinstance(self.images, np.ndarray) else self.images)}
+        return 1 if last == {1} else 3
+
+    @property
     def size(self) -> tuple[int, int] | None:
         """(height, width) in px where all images have the same, else None."""
         if isinstance(self.images, np.ndarray):
@@ -65,7 +73,7 @@ class ArraySource:
         return sizes.pop() if len(sizes) == 1 else None
 
     def item(self, index: int) -> Pixels:
-        """Return the pixels of image `index`, (H, W, 3): a view where they are contiguous."""
+        """Return the pixels of image `index`, (H, W, 3) or (H, W, 1): a view where they are contiguous."""
         return np.ascontiguousarray(self.images[index])
 
     def name(self, index: int) -> str:
@@ -104,10 +112,10 @@ def numbered(labels: NDArray[np.int64]) -> tuple[str, ...]:
 
 def _require_rgb(name: str, array: object, axes: tuple[str, ...]) -> None:
     rank = len(axes) + 1
-    if isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.ndim == rank and array.shape[-1] == 3:
+    if isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.ndim == rank and array.shape[-1] in (1, 3):
         return
     got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
     raise SourceError(
-        f"ArraySource: {name} must be a uint8 array ({', '.join(axes)}, 3), got {got}."
-        " Repeat grey to three channels, put the channels last, and give levels from 0 to 255."
+        f"ArraySource: {name} must be a uint8 array ({', '.join(axes)}, 3), or with 1 for grey, got {got}."
+        " Put the channels last, and give levels from 0 to 255."
     )

@@ -11,7 +11,8 @@ from dalipipe.errors import SourceError, listed
 from dalipipe.sources.reading import read_file
 
 Item: TypeAlias = str | bytes | NDArray[np.uint8]
-"""A path (as `os.fsdecode` gives it), the bytes of an encoded image, or decoded RGB pixels, HWC uint8."""
+"""A path (as `os.fsdecode` gives it), the bytes of an encoded image, or decoded pixels, HWC uint8, C 3 (RGB)
+or 1 (grey)."""
 
 
 class Source(Protocol):

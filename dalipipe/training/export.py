@@ -30,7 +30,7 @@ def export_model(trained: TrainedModel, path: Path, kind: str) -> int:
 
     Returns the size of the file in bytes.
 
-    Input `images`: (N, 3, H, W) float32, as the recipe makes them. Output `logits`: (N, K) float32; softmax makes them
+    Input `images`: (N, C, H, W) float32, as the recipe makes them. Output `logits`: (N, K) float32; softmax makes them
     probabilities. The metadata (see `metadata`) is in ONNX's `metadata_props`, a JSON text each, or in the extra file
     `METADATA_FILE` of torch.export.
 
@@ -58,7 +58,7 @@ def metadata(trained: TrainedModel) -> dict[str, Any]:
     as TOML.
     """
     recipe = trained.recipe
-    _, height, width = recipe.output_shape
+    channels, height, width = recipe.output_shape
     mean, std = recipe.levels or ((0.0,) * 3, (1.0,) * 3)
     steps = [{"op": op.op, **op.arguments()} for op in recipe.ops if op.stage != "range"]
     return {
@@ -67,11 +67,11 @@ def metadata(trained: TrainedModel) -> dict[str, Any]:
             "height": height,
             "width": width,
             "layout": "NCHW",
-            "channels": "RGB",
+            "channels": "RGB" if channels == 3 else "L",
             "dtype": "float32",
             "steps": steps,
-            "mean": list(mean),
-            "std": list(std),
+            "mean": list(mean[:channels]),
+            "std": list(std[:channels]),
         },
         "recipe": recipe.to_toml(),
         "dalipipe": __version__,

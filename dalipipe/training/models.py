@@ -136,11 +136,13 @@ def check_images(name: str, model: nn.Module, batch_size: int, shape: Shape, *, 
         with torch.device("meta"), torch.no_grad():
             torch.func.functional_call(model, shadows, (torch.empty(batch_size, *shape),))
     except (RuntimeError, ValueError, AssertionError) as error:
-        _, height, width = shape
+        channels, height, width = shape
         reason = str(error).strip().rstrip(".").splitlines()[0] if str(error).strip() else type(error).__name__
+        advice = "Use a recipe with images of another size, or a larger --batch-size"
+        if channels == 1 and "channels" in reason:
+            advice = "Give Grayscale num_output_channels = 3, which is as grey, for the network takes three channels"
         raise ConfigError(
-            f"{name}: can't take {batch_size} x {height} x {width} px at once: {reason}. "
-            "Use a recipe with images of another size, or a larger --batch-size."
+            f"{name}: can't take {batch_size} x {height} x {width} px at once: {reason}. {advice}."
         ) from error
     finally:
         model.train(was_training)

@@ -36,6 +36,7 @@ _GRAYSCALE, _INVERT, _SOLARIZE, _POSTERIZE = (
     Do.SOLARIZE.value,
     Do.POSTERIZE.value,
 )
+_CONTRAST_GREY = Do.CONTRAST_GREY.value
 _AUTOCONTRAST, _EQUALIZE, _SHARPNESS = Do.AUTOCONTRAST.value, Do.EQUALIZE.value, Do.SHARPNESS.value
 
 
@@ -80,7 +81,7 @@ def _grey(red, green, blue):
 
 
 @compiled
-def _mean_grey(view, pixels):
+def _mean_grey(view, pixels, coloured):
     total = 0.0
     pixel = view[PIXEL]
     for y in range(view[HEIGHT]):
@@ -88,7 +89,7 @@ def _mean_grey(view, pixels):
         line = 0.0
         for x in range(view[WIDTH]):
             at = begin + x * pixel
-            line += _grey(pixels[at], pixels[at + 1], pixels[at + 2])
+            line += _grey(pixels[at], pixels[at + 1], pixels[at + 2]) if coloured else np.float32(pixels[at])
         total += line
     return np.float32(total / (view[HEIGHT] * view[WIDTH]))
 
@@ -149,12 +150,14 @@ def _tables(record, view, pixels):
             else:
                 _stretched(counts[channel], tables[channel])
         return tables
-    mean = _mean_grey(view, pixels) if do == _CONTRAST else np.float32(0.0)
+    mean = np.float32(0.0)
+    if do in (_CONTRAST, _CONTRAST_GREY):
+        mean = _mean_grey(view, pixels, do == _CONTRAST)
     for level in range(256):
         value = np.float32(level)
         if do == _BRIGHTNESS:
             value = _to_level(value * np.float32(argument))
-        elif do == _CONTRAST:
+        elif do in (_CONTRAST, _CONTRAST_GREY):
             value = _mixed(value, argument, mean)
         elif do == _INVERT or (do == _SOLARIZE and value >= np.float32(argument)):
             value = np.float32(255 - level)

@@ -117,7 +117,8 @@ def augmentation_sheet(source: Source, recipe: Recipe, seed: int, images: int = 
         executor.close()
     # An image that can't be decoded ends a run, or was left out of it: what remains is the same in each epoch.
     good = [position for position in range(len(chosen)) if position not in results[0].failures]
-    made: list[Any] = [result.images.permute(0, 2, 3, 1).contiguous().cpu().numpy() for result in results]
+    colours = (result.images.expand(-1, 3, -1, -1) for result in results)
+    made: list[Any] = [images.permute(0, 2, 3, 1).contiguous().cpu().numpy() for images in colours]
     height, width = recipe.output_shape[1:]
     rows = tuple(
         (thumbnail(source, int(chosen[position]), max(height, width)), *(epoch[number] for epoch in made))
