@@ -70,13 +70,13 @@ def find_images(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[str], lis
             missing = f"no image in this folder ({' '.join(IMG_EXTENSIONS)})"
         elif not os.path.lexists(path) and glob.has_magic(path):
             matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
-            found = [match for match in matches if not Path(match).is_dir()]
+            found = [match for match in matches if Path(match).is_file()]
             missing = "no file matches this pattern"
         elif archives_in([path]) and Path(path).exists():
             found, missing = [], f"an archive. {advice_on_archive(path)}"
         else:
-            found = [path] if Path(path).exists() else []
-            missing = "no such file"
+            found = [path] if Path(path).is_file() else []
+            missing = "a pipe, a device or a socket, and no file" if Path(path).exists() else "no such file"
         files.update(dict.fromkeys(found))
         if not found:
             problems.append(Prediction(path, error=missing))

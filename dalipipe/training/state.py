@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from dalipipe.errors import DalipipeError, StateError, shown
 from dalipipe.loader import DataLoader
 from dalipipe.mix import BatchMix, CutMix, MixUp, RandomChoice
 from dalipipe.training.blocks import Blocks, Freezing
@@ -169,8 +170,19 @@ class TrainState:
         """Go on where `state_dict` was taken, with the same configuration.
 
         Raises:
-            StateError: the loader's state is of other data or another recipe.
+            StateError: the loader's state is of other data or another recipe, or the state is none that a run saved.
         """
+        try:
+            self._load(state)
+        except DalipipeError:
+            raise
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise StateError(
+                f"checkpoint of the run: must hold what this network's run saved, got {type(error).__name__}: "
+                f"{shown(str(error))}. Remove it, so that the one before is used, or begin in another output."
+            ) from error
+
+    def _load(self, state: dict[str, Any]) -> None:
         self.loader.load_state_dict(state["loader"])
         self.epoch, self.batch, self.is_trained = state["epoch"], state["batch"], state["is_trained"]
         self.tally = Tally(**state["tally"])

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -54,10 +55,14 @@ def test_paths_are_files_folders_and_patterns_each_image_once(make_image_folder,
     assert names == ["bee_0.png", "bee_1.jpg", "odd[1].jpg", "noise.txt"]
     assert not problems
     (tmp_path / "empty").mkdir()
-    files, problems = find_images(["gone.jpg", "*.jpeg", "empty"])
+    os.mkfifo(tmp_path / "pipe.jpg")
+    files, problems = find_images(["gone.jpg", "*.jpeg", "empty", "pipe.jpg", "pip*.jpg", "/dev/zero"])
     assert not files
     assert [problem.error.split(" (")[0] for problem in problems] == [
         "no such file",
         "no file matches this pattern",
         "no image in this folder",
+        "a pipe, a device or a socket, and no file",
+        "no file matches this pattern",
+        "a pipe, a device or a socket, and no file",
     ]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dalipipe.errors import ConfigError, DivergedError, ResourceError
+from dalipipe.errors import ConfigError, DivergedError, ResourceError, StateError
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.metrics import EpochMetrics
 from dalipipe.training.observer import Observer
@@ -311,3 +311,12 @@ def test_other_mistakes_are_not_taken_for_a_lack_of_memory():
     state = start(nn.Sequential(nn.Flatten(), nn.Linear(7, 2)))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         go(state)
+
+
+@pytest.mark.parametrize("key", ["history", "model", "optimizer", "rng", "stopper", "tally"])
+def test_a_state_with_wrong_content_is_refused_and_not_taken_for_one(key):
+    state = start().state_dict()
+    for broken in ({**state, key: 3}, {name: part for name, part in state.items() if name != key}):
+        with pytest.raises(StateError, match="begin in another output"):
+            start().load_state_dict(broken)
+    start().load_state_dict(state)
