@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -17,6 +20,16 @@ from dalipipe.backends.blame import explained
 from dalipipe.errors import ConfigError
 from dalipipe.quarantine import Quarantine
 from dalipipe.sampling import Batch
+
+_running: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """End the epochs that run, while there still are modules: what they do then may need any of them."""
+    for results in list(_running):
+        with contextlib.suppress(ValueError):  # a thread is in the middle of it
+            results.close()
 
 
 class Delivery:
@@ -52,17 +65,19 @@ class Delivery:
         results = self._run(batches)
         if forks.is_child():
             results = forks.elsewhere(results)
-        process = os.getpid()
+        getpid = os.getpid  # a name of its own: at the end of the interpreter modules are gone
+        process = getpid()
+        _running.add(results)
         try:
             for result in results:
                 yield result
-                if os.getpid() != process:
+                if getpid() != process:
                     raise ConfigError(
-                        f"DataLoader: an iterator belongs to the process that made it, got another, {os.getpid()}. "
+                        f"DataLoader: an iterator belongs to the process that made it, got another, {getpid()}. "
                         "Iterate the loader itself there."
                     )
         finally:
-            if os.getpid() == process:
+            if getpid() == process:
                 results.close()  # type: ignore[attr-defined]
 
     def _fitted(self, batches: Iterable[Batch]) -> Iterator[Batch]:
