@@ -76,8 +76,7 @@ class DataLoader:
         generator: What each epoch's seed is drawn from, where `seed` is not given.
         prefetch_factor: Batches prepared ahead, >= 1; default 2.
         persistent_workers: No meaning here: threads always persist.
-        pin_memory_device: No meaning here.
-        in_order: No meaning here: batches always come in order.
+        pin_memory_device, in_order: No meaning here: batches always come in order.
         recipe: Name of a recipe, path of a TOML file, or a Recipe; by default what the data set's transform says.
         backend: "auto", "dali-gpu", "dali-cpu", "dali-cpu-stock" or "torchvision".
         seed: Of every random decision, 0 to 2**64 - 1; by default each epoch draws one from `generator`, or else from
