@@ -21,7 +21,7 @@ class Watch:
     """Remembers what a data set holds, to tell later whether that was changed.
 
     Lists and arrays are known again by a digest of what they hold, images by where they lie: a source sees pixels that
-    are changed in place. It takes 0.1 s or so for a million samples.
+    are changed in place. It takes about 0.3 s for ImageNet's 1.28 million samples (two cores).
 
     Args:
         dataset: What the loader was given.

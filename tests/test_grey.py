@@ -15,10 +15,11 @@ import dalipipe
 from dalipipe import Recipe
 from dalipipe.backends import Finish, Job, Output, compile_recipe
 from dalipipe.contact import _draw
-from dalipipe.errors import RecipeError, SourceError
+from dalipipe.errors import ConfigError, RecipeError, SourceError
 from dalipipe.recipe import build_op
 from dalipipe.sampling import Batch
 from dalipipe.sources import ArraySource
+from dalipipe.training.models import check_images, create_model
 
 RNG = np.random.default_rng(3)
 IMAGES = RNG.integers(0, 256, (9, 19, 23, 1), dtype=np.uint8)
@@ -222,3 +223,10 @@ def test_pictures_and_parity_take_grey_recipes(tmp_path):
     assert good == [0, 1, 2, 3]
     for place in range(4):
         Image.fromarray(pictures[0][place]).save(tmp_path / f"{place}.png")
+
+
+def test_a_network_for_colours_is_told_to_get_three_channels():
+    model = create_model("resnet18", 2)
+    with pytest.raises(ConfigError, match=r"it takes 3 channels, and the recipe makes 1. Give Grayscale"):
+        check_images("resnet18", model, 4, (1, 32, 32), training=True)
+    check_images("resnet18", model, 4, (3, 32, 32), training=True)

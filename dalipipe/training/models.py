@@ -139,8 +139,10 @@ def check_images(name: str, model: nn.Module, batch_size: int, shape: Shape, *, 
         channels, height, width = shape
         reason = str(error).strip().rstrip(".").splitlines()[0] if str(error).strip() else type(error).__name__
         advice = "Use a recipe with images of another size, or a larger --batch-size"
-        if channels == 1 and "channels" in reason:
-            advice = "Give Grayscale num_output_channels = 3, which is as grey, for the network takes three channels"
+        first = next((layer for layer in model.modules() if isinstance(layer, nn.Conv2d)), None)
+        if first is not None and first.in_channels != channels:
+            reason = f"it takes {first.in_channels} channels, and the recipe makes {channels}"
+            advice = "Give Grayscale num_output_channels = 3, which is as grey"
         raise ConfigError(
             f"{name}: can't take {batch_size} x {height} x {width} px at once: {reason}. {advice}."
         ) from error
