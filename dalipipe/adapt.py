@@ -16,7 +16,7 @@ from dalipipe.ops.base import Channels
 from dalipipe.probe import difference
 from dalipipe.sources import ArraySource, FolderSource, Source
 from dalipipe.sources.array import as_labels, numbered
-from dalipipe.sources.base import Item, SubsetSource, key_of, name_of
+from dalipipe.sources.base import Item, SubsetSource, key_of, max_requests_of, name_of
 from dalipipe.translate import ops_of
 
 Transform: TypeAlias = Callable[..., Any]
@@ -96,6 +96,17 @@ class LabelledSource:
     def __repr__(self) -> str:
         return f"LabelledSource({self.source!r})"
 
+    @property
+    def max_requests(self) -> int:
+        """Most requests at once, as the source has it."""
+        return max_requests_of(self.source)
+
+    @property
+    def items(self) -> Callable[[Sequence[int]], Sequence[Item]]:
+        """Several images at once, where the source has that."""
+        ask: Callable[[Sequence[int]], Sequence[Item]] = self.source.items
+        return ask
+
     def item(self, index: int) -> Item:
         """Return what the source has as sample `index`."""
         item: Item = self.source.item(index)
@@ -142,6 +153,11 @@ class ConcatSource:
         index = operator.index(index) + (len(self) if index < 0 else 0)
         part = int(np.searchsorted(self.ends, index, side="right"))
         return self.sources[part], index - (int(self.ends[part - 1]) if part else 0)
+
+    @property
+    def max_requests(self) -> int:
+        """Most requests at once: what each part allows."""
+        return min((max_requests_of(source) for source in self.sources), default=1)
 
     def item(self, index: int) -> Item:
         """Return the image of sample `index`."""

@@ -18,7 +18,7 @@ from dalipipe.limits import pixel_limit
 from dalipipe.recipe import Levels, Recipe
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source
-from dalipipe.sources.base import Item, encoded_bytes, name_of
+from dalipipe.sources.base import Item, describe, encoded_bytes, name_of
 
 Dtype = Literal["float32", "float16", "uint8"]
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -174,7 +174,10 @@ def checked(source: Source, index: int, channels: int = 3) -> Item:
         SourceError: the item is neither a path, nor bytes, nor a uint8 array (H, W, 3) or (H, W, 1), or has colours
             where the recipe is for grey arrays.
     """
-    item: object = source.item(index)
+    return _required(source, index, source.item(index), channels)
+
+
+def _required(source: Source, index: int, item: object, channels: int) -> Item:
     array = isinstance(item, np.ndarray) and item.dtype == np.uint8 and item.ndim == 3 and item.size > 0
     if channels == 1 and not (array and isinstance(item, np.ndarray) and item.shape[2] == 1):
         got = f"{item.dtype} {item.shape}" if isinstance(item, np.ndarray) else type(item).__name__
@@ -191,6 +194,21 @@ def checked(source: Source, index: int, channels: int = 3) -> Item:
         f"sample {name_of(source, index)!r}: must be a path, bytes or a uint8 array (H, W, 3) or (H, W, 1), got {got}."
         " Convert it."
     )
+
+
+def checked_batch(source: Source, indices: list[int], channels: int = 3) -> list[Item]:
+    """Return several items of a source that answers batches; pixels are contiguous.
+
+    Raises:
+        SourceError: there are not as many as were asked for, or one is no item; see `checked`.
+    """
+    items = list(source.items(indices))  # type: ignore[attr-defined]
+    if len(items) != len(indices):
+        raise SourceError(
+            f"{describe(source)}: items(indices) must return one item for each index, got {len(items)} for "
+            f"{len(indices)}. Return them in the order asked for."
+        )
+    return [_required(source, index, item, channels) for index, item in zip(indices, items, strict=True)]
 
 
 def obvious_reason(item: Item) -> str | None:

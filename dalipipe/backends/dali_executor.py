@@ -7,7 +7,7 @@ import ctypes
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -19,15 +19,15 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from dalipipe import plan
 from dalipipe.backends import forks, pillow
-from dalipipe.backends.base import UNREADABLE, Job, Result, checked, obvious_reason
+from dalipipe.backends.base import UNREADABLE, Job, Result, obvious_reason
 from dalipipe.backends.blame import Fault, fault_of, require_bytes, unread
 from dalipipe.backends.dali import OUTPUTS, Feed
 from dalipipe.backends.dali_input import Device
+from dalipipe.backends.requests import kind_of, with_items
 from dalipipe.errors import BackendError, ResourceError
 from dalipipe.records import Status
 from dalipipe.records import reason_of as status_reason
 from dalipipe.sampling import Batch
-from dalipipe.sources import Source
 from dalipipe.sources.base import Item
 from dalipipe.sources.reading import PAUSES_S
 
@@ -60,24 +60,12 @@ def _close_all() -> None:
         executor.close()
 
 
-def kind_of(source: Source) -> str:
-    """Return what a source's items are: "path", "bytes", "pixels", or what the source itself says."""
-    own: str | None = getattr(source, "kind", None)
-    if own is not None:
-        return own
-    if len(source) == 0:
-        return "path"
-    item = source.item(0)
-    return "path" if isinstance(item, str) else "bytes" if isinstance(item, bytes) else "pixels"
-
-
-def inputs(job: Job, batch: Batch, kind: str, prepare: Prepare) -> tuple[tuple[Any, ...], Any]:
+def inputs(job: Job, batch: Batch, items: Sequence[Item], kind: str, prepare: Prepare) -> tuple[tuple[Any, ...], Any]:
     """Return what DALI gets for a batch, and what must stay alive meanwhile.
 
     DALI gets what `prepare` makes of the items, uniforms (n, max(1, total)) float64 and labels (n,) int64.
     """
-    channels = job.recipe.input_channels
-    fed, keep = prepare([checked(job.source, index, channels) for index in batch.indices.tolist()], kind)
+    fed, keep = prepare(items, kind)
     uniforms = plan.uniforms(job.program.counts, job.seed_of(batch), batch.epoch, batch.indices, batch.occurrences)
     if uniforms.shape[1] == 0:
         uniforms = np.zeros((len(batch), 1))
@@ -124,7 +112,7 @@ class DaliExecutor:
         self._graph_device: Device = device
         self._graph = graph
         self._kind = kind_of(job.source)
-        self._batches: Iterator[Batch] = iter(())
+        self._batches: Iterator[tuple[Batch, list[Item]]] = iter(())
         self._ahead: deque[Batch] = deque()
         # Pixels that a graph reads where they lie, for as long as a batch can be on its way.
         self._alive: deque[Any] = deque(maxlen=job.prefetch + 4)
@@ -138,10 +126,12 @@ class DaliExecutor:
 
     def _feed(self) -> Any:
         try:
-            batch = next(self._batches)
-            fed, keep = inputs(self.job, batch, self._kind, self._graph.prepare)
+            batch, items = next(self._batches)
+            fed, keep = inputs(self.job, batch, items, self._kind, self._graph.prepare)
         except BaseException as error:
             self._feed_error = error
+            if self._running and isinstance(error, Exception):
+                raise StopIteration from error  # so that what was fed before comes out first; then `_run` raises it
             raise
         self._ahead.append(batch)
         self._alive.append(keep)
@@ -149,7 +139,7 @@ class DaliExecutor:
 
     def _restart(self, batches: Iterable[Batch]) -> DALIGenericIterator:
         """Return the iterator, at the beginning of `batches`."""
-        self._batches, self._feed_error = iter(batches), None
+        self._batches, self._feed_error = with_items(self.job, self._kind, batches), None
         try:
             return self._begin()
         except (RuntimeError, MemoryError) as error:  # no file has been opened yet
@@ -195,10 +185,10 @@ class DaliExecutor:
             try:
                 outputs = next(iterator)[0]
             except StopIteration:
+                if self._feed_error is not None and not isinstance(self._feed_error, StopIteration):
+                    raise self._feed_error  # noqa: B904 (the end of the epoch is no cause)
                 return
             except Exception as error:
-                if self._feed_error is not None and not isinstance(self._feed_error, StopIteration):
-                    raise self._feed_error  # noqa: B904 (what DALI makes of it is no cause)
                 require_bytes(self._name, error)
                 result = mend(self._ahead.popleft(), error)
                 # DALIGenericIterator schedules the next run after a success only.
@@ -213,9 +203,14 @@ class DaliExecutor:
         iterator.executor = self
         return iterator
 
+    def _stop_asking(self) -> None:
+        if isinstance(self._batches, Generator):
+            self._batches.close()
+        self._batches = iter(())
+
     def _drain(self) -> None:
         """Give up what was fed but not taken, so that the pipeline is empty."""
-        self._batches = iter(())
+        self._stop_asking()
         while self._ahead and self._iterator is not None:
             try:
                 next(self._iterator)
@@ -329,7 +324,7 @@ class DaliExecutor:
         if self._single is not None:
             self._single.close()
         self._single = self._iterator = None
-        self._batches = iter(())
+        self._stop_asking()
         self._ahead.clear()
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from dalipipe.backends.blame import explained, require_bytes, require_own_fault
 from dalipipe.errors import ConfigError
 from dalipipe.records import Status
 from dalipipe.sources import Source
-from dalipipe.sources.base import Item, key_of, name_of
+from dalipipe.sources.base import Item, key_of, max_requests_of, name_of
 from dalipipe.sources.reading import open_ordinary, patiently
 
 if TYPE_CHECKING:
@@ -155,6 +155,11 @@ class RamCache:
         if not left:
             return "pixels"
         return "mixed path" if isinstance(self.source.item(left[0]), str) else "mixed bytes"
+
+    @property
+    def max_requests(self) -> int:
+        """Most requests at once: what the source allows for the images that are not kept."""
+        return 1 if self.kind == "pixels" else max_requests_of(self.source)
 
     def fill(self) -> None:
         """Decode what is to be kept, unless that was done before."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from torchvision.transforms.v2 import functional
 
 from dalipipe import plan
 from dalipipe.backends import forks, pillow
-from dalipipe.backends.base import UNREADABLE, Job, Result, checked
+from dalipipe.backends.base import UNREADABLE, Job, Result
+from dalipipe.backends.requests import kind_of, with_items
 from dalipipe.recipe import Levels, Recipe
 from dalipipe.records import ARGS, BILINEAR, DO, OUT_H, OUT_W, Do, Status, reason_of
 from dalipipe.sampling import Batch
@@ -185,9 +187,8 @@ class TorchvisionExecutor:
         """Start with threads of this process's own. See `forks`."""
         self._pool = ThreadPoolExecutor(self.job.num_threads, thread_name_prefix="dalipipe")
 
-    def _sample(self, index: int, uniforms: NDArray[np.float64]) -> torch.Tensor | str:
-        """Return the finished image of a sample, or why there is none."""
-        item = checked(self.job.source, index, self.job.recipe.input_channels)
+    def _sample(self, item: Item, uniforms: NDArray[np.float64]) -> torch.Tensor | str:
+        """Return the finished image of an item, or why there is none."""
         image = decoded(item, self.job.recipe)
         if isinstance(image, str):
             return image
@@ -202,12 +203,19 @@ class TorchvisionExecutor:
             image = apply(image, record)
         return image.to(self.job.dtype)
 
-    def _submit(self, batch: Batch) -> list[Future[torch.Tensor | str]]:
+    @cached_property
+    def _kind(self) -> str:
+        """What the items are; see `kind_of`."""
+        try:
+            return kind_of(self.job.source)
+        except Exception:  # whoever needs the first sample is told
+            return "unknown"
+
+    def _submit(self, batch: Batch, items: list[Item]) -> list[Future[torch.Tensor | str]]:
         uniforms = plan.uniforms(
             self.job.program.counts, self.job.seed_of(batch), batch.epoch, batch.indices, batch.occurrences
         )
-        pairs = zip(batch.indices.tolist(), uniforms, strict=True)
-        return [self._pool.submit(self._sample, index, row) for index, row in pairs]
+        return [self._pool.submit(self._sample, item, row) for item, row in zip(items, uniforms, strict=True)]
 
     def _collect(self, batch: Batch, futures: list[Future[torch.Tensor | str]]) -> Result:
         done = [future.result() for future in futures]
@@ -225,14 +233,26 @@ class TorchvisionExecutor:
         """Yield one result for each batch, in order. See `Executor`."""
         ahead: deque[tuple[Batch, list[Future[Any]]]] = deque()
         pool = self._pool
+        asked = with_items(self.job, self._kind, batches)
+        failure: Exception | None = None
         try:
-            for batch in batches:
-                ahead.append((batch, self._submit(batch)))
+            while True:
+                try:
+                    batch, items = next(asked)
+                except StopIteration:
+                    break
+                except Exception as error:  # comes up in the place of its batch
+                    failure = error
+                    break
+                ahead.append((batch, self._submit(batch, items)))
                 if len(ahead) > self.job.prefetch:
                     yield self._collect(*ahead.popleft())
             while ahead:
                 yield self._collect(*ahead.popleft())
+            if failure is not None:
+                raise failure
         finally:
+            asked.close()  # type: ignore[attr-defined]
             for _, futures in ahead if pool is self._pool else ():
                 for future in futures:
                     future.cancel()

@@ -32,6 +32,8 @@ class ArraySource:
         SourceError: Pixels or labels of another shape or type, or not as many of one as of the other.
     """
 
+    max_requests = 1  # what is in memory needs no threads
+
     def __init__(
         self,
         images: Pixels | Sequence[Pixels],

@@ -1,14 +1,16 @@
 """The `Source` protocol and what holds for every source."""
 
 import hashlib
-from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dalipipe.errors import SourceError, listed
 from dalipipe.sources.reading import read_file
+
+MAX_REQUESTS, MAX_BATCH_REQUESTS = 64, 4
 
 Item: TypeAlias = str | bytes | NDArray[np.uint8]
 """A path (as `os.fsdecode` gives it), the bytes of an encoded image, or decoded pixels, HWC uint8, C 3 (RGB)
@@ -18,8 +20,18 @@ or 1 (grey)."""
 class Source(Protocol):
     """A labelled, indexable collection of images that says where an image is without opening it.
 
-    A source may also have `name(index) -> str`, what to call a sample in an error message, and `key(index) -> str`,
-    what identifies a sample whatever folder or machine the data lies on.
+    Items that are not paths are asked for ahead of time, by several threads at once: an object store takes 20 ms to
+    answer, so 64 requests have to be under way. So `item` must be safe to call from many threads. One that is not
+    (an open HDF5 file, a connection to a database) says `max_requests = 1`: it is asked for one item after the other.
+    What `item` raises ends the epoch, in the place of the batch that it concerns; it counts against no file.
+
+    A source may also have:
+        name(index) -> str: What to call a sample in an error message.
+        key(index) -> str: What identifies a sample whatever folder or machine the data lies on.
+        items(indices) -> Sequence[Item]: Several images at once, in the order asked for. Where it is there, it is
+            asked for whole batches.
+        max_requests: Most calls of `item` or `items` that are under way at once for one epoch, >= 1; by default 64
+            of `item` and 4 of `items`. An epoch that ends early leaves those under way to end by themselves.
     """
 
     @property
@@ -59,6 +71,18 @@ class SubsetSource:
     def __repr__(self) -> str:
         return f"SubsetSource({len(self)} of {self.source!r})"
 
+    @property
+    def max_requests(self) -> int:
+        """Most requests at once, as the whole source has it."""
+        return max_requests_of(self.source)
+
+    @property
+    def items(self) -> Callable[[Sequence[int]], Sequence[Item]]:
+        """Several images at once, where the whole source has that."""
+        whole: Any = self.source
+        ask = whole.items
+        return lambda indices: ask(self.indices[list(indices)].tolist())
+
     def item(self, index: int) -> Item:
         """Return the image of sample `index` of the subset."""
         return self.source.item(int(self.indices[index]))
@@ -79,6 +103,28 @@ def name_of(source: Source, index: int) -> str:
         return str(name(index))
     item = source.item(index)
     return item if isinstance(item, str) else f"sample {index}"
+
+
+def answers_batches(source: Source) -> bool:
+    """Return whether a source can be asked for several images at once."""
+    return callable(getattr(source, "items", None))
+
+
+def max_requests_of(source: Source) -> int:
+    """Return how many requests a source takes at once.
+
+    Raises:
+        SourceError: it says something that is no number of requests.
+    """
+    most = getattr(source, "max_requests", None)
+    if most is None:
+        return MAX_BATCH_REQUESTS if answers_batches(source) else MAX_REQUESTS
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise SourceError(
+            f"{describe(source)}: max_requests must be a whole number of at least 1, got {most!r}. "
+            "Leave it out, or say 1 where one thread at a time may ask."
+        )
+    return most
 
 
 def encoded_bytes(item: str | bytes) -> bytes:

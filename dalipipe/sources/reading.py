@@ -77,7 +77,12 @@ def is_own(error: OSError) -> bool:
 
     What has no number comes from no system call: a reader of images speaks of what it has read.
     """
-    return error.errno is None or error.errno in OWN
+    return error.errno in OWN or (error.errno is None and not _passes(error))
+
+
+def _passes(error: OSError) -> bool:
+    """Return whether an error may be gone a moment later; libraries leave the number out."""
+    return error.errno in PASSING or isinstance(error, ConnectionError | TimeoutError)
 
 
 def of_the_system(what: str, error: OSError) -> ResourceError:
@@ -117,7 +122,7 @@ def patiently(what: str, read: Callable[[], Answer]) -> Answer:
         try:
             return read()
         except OSError as error:
-            if error.errno in PASSING and pause_s is not None:
+            if _passes(error) and pause_s is not None:
                 time.sleep(pause_s)
                 continue
             require_own(what, error)
