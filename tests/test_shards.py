@@ -137,7 +137,7 @@ def test_torchrun_shards_by_itself(make_image_folder, tmp_path):
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
         )
         assert run.returncode == 0, run.stderr[-2000:]
         found[world] = [json.loads((tmp_path / f"{world}-{rank}.json").read_text()) for rank in range(world)]

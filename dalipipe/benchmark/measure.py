@@ -107,9 +107,7 @@ Notify = Callable[[str, int, int], None]
 """Told before each step: what comes, how many steps are done, how many there are."""
 
 
-def measure(
-    settings: Settings, notify: Notify = lambda what, done, total: None, start: Start = SubjectProcess
-) -> Report:
+def measure(settings: Settings, notify: Notify = lambda what, done, total: None, start: Start | None = None) -> Report:
     """Check that the subjects give the same pictures, then time those that do, in turns.
 
     Each subject runs in a process of its own, which is idle while another is measured.
@@ -120,11 +118,12 @@ def measure(
     Args:
         settings: What to measure.
         notify: Told of the progress.
-        start: Starts the process of a subject; replaced in tests.
+        start: Starts the process of a subject; by default `SubjectProcess`.
 
     Raises:
         DalipipeError: settings, folder, recipe or a subject can't be used.
     """
+    start = start or SubjectProcess
     names = check_subjects(settings.backends) if settings.backends else default_subjects()
     if settings.model is not None and set(names) == {CEILING}:
         raise ConfigError(f"--model: needs a loader, got {CEILING} alone. Name another in --backends.")

@@ -33,8 +33,8 @@ def options(folder, epochs, output="run"):
     return [folder / "photos", *(part for pair in pairs for part in pair)]
 
 
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_run_in_order(folder, signum, status):
+def test_a_signal_ends_a_run_in_order(folder):
+    signum = signal.SIGINT  # SIGTERM: see below, without a process of its own
     arguments = ["train", *options(folder, 100_000)]
     command = [sys.executable, "-u", "-m", "dalipipe", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -43,8 +43,8 @@ def test_a_signal_ends_a_run_in_order(folder, signum, status):
             if line.lstrip().startswith("1 "):  # the row of the first epoch
                 process.send_signal(signum)
                 break
-        _, stderr = process.communicate(timeout=60)
-    assert process.returncode == status
+        _, stderr = process.communicate(timeout=600)
+    assert process.returncode == 130
     where = re.fullmatch(
         rf"stopped by {signum.name} before (epoch \d+, (batch \d|validation))\. "
         rf"Go on with: dalipipe train --resume --output {re.escape(str(folder / 'run'))}\n",

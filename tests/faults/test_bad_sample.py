@@ -185,7 +185,7 @@ def test_dali_survives_what_it_can_not_decode():
         [sys.executable, "-c", STRESS, items],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )
