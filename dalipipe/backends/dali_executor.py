@@ -112,7 +112,7 @@ class DaliExecutor:
         self._graph_device: Device = device
         self._graph = graph
         self._kind = kind_of(job.source)
-        self._batches: Iterator[tuple[Batch, list[Item]]] = iter(())
+        self._batches: Generator[tuple[Batch, list[Item]], None, None] = with_items(job.source, self._kind, ())
         self._ahead: deque[Batch] = deque()
         # Pixels that a graph reads where they lie, for as long as a batch can be on its way.
         self._alive: deque[Any] = deque(maxlen=job.prefetch + 4)
@@ -204,9 +204,7 @@ class DaliExecutor:
         return iterator
 
     def _stop_asking(self) -> None:
-        if isinstance(self._batches, Generator):
-            self._batches.close()
-        self._batches = iter(())
+        self._batches.close()  # no name of this module: at the end of the process they are gone
 
     def _drain(self) -> None:
         """Give up what was fed but not taken, so that the pipeline is empty."""

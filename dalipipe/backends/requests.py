@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -32,7 +33,7 @@ def kind_of(source: Source) -> str:
 
 def with_items(
     job: Job, kind: str, batches: Iterable[Batch], most_bytes: int = MOST_BYTES
-) -> Iterator[tuple[Batch, list[Item]]]:
+) -> Generator[tuple[Batch, list[Item]], None, None]:
     """Yield each batch with its items, in order.
 
     Paths cost nothing, and are asked for when they are needed. So are the items of a source that allows one request.
@@ -103,7 +104,7 @@ class _Window:
     def __init__(self, job: Job, most_requests: int, most_bytes: int) -> None:
         self._job, self._most_requests, self._most_bytes = job, most_requests, most_bytes
         self._pool = ThreadPoolExecutor(most_requests, thread_name_prefix="dalipipe-requests")
-        self._pid = os.getpid()
+        self._pid, self._current_pid, self._is_ending = os.getpid(), os.getpid, sys.is_finalizing
         self._lock = threading.Lock()  # of all that follows
         self._waiting: deque[_Request] = deque()
         self._needed = 0  # number of the batch that is needed next
@@ -185,8 +186,8 @@ class _Window:
 
     def close(self) -> None:
         """Make no more requests; those that are under way end by themselves."""
-        if self._pid != os.getpid():
-            return  # a forked child has the parent's locks, not its threads
+        if self._is_ending() or self._pid != self._current_pid():
+            return  # the threads are gone; a forked child has the parent's locks, but not its threads
         with self._lock:
             self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)

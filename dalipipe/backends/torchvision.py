@@ -252,7 +252,7 @@ class TorchvisionExecutor:
             if failure is not None:
                 raise failure
         finally:
-            asked.close()  # type: ignore[attr-defined]
+            asked.close()
             for _, futures in ahead if pool is self._pool else ():
                 for future in futures:
                     future.cancel()

@@ -158,7 +158,7 @@ def test_a_real_network_is_trained_and_can_be_used_again(folder):
 def test_the_demonstration_clearly_learns(tmp_path):
     result = run("train", "--epochs", 2, "--set", "report=false", "--output", tmp_path / "run")
     assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / "run/summary.json").read_text())["best"]["val_acc"] > 0.45  # chance is 0.25
+    assert json.loads((tmp_path / "run/summary.json").read_text())["best"]["val_acc"] > 0.6  # chance is 0.25
 
 
 def test_a_class_name_that_no_terminal_can_show_does_no_harm(folder, quick):
