@@ -172,8 +172,9 @@ class DaliExecutor:
         self._running = True
         try:
             yield from self._run(self._restart(batches), mend)
-        except (ResourceError, BackendError):
-            self._forget()  # whatever state that has left it in
+        except Exception as error:  # by no name of this module: an epoch may be closed when they are gone
+            if isinstance(error, ResourceError | BackendError):
+                self._forget()  # whatever state that has left it in
             raise
         finally:
             self._drain()
