@@ -259,7 +259,7 @@ class DaliExecutor:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(pipeline._pipe))  # so that nothing ever takes it apart
                 pipeline._pipe = None
         self._single = self._iterator = None
-        self._batches, self._feed_error = iter(()), None
+        self._batches, self._feed_error = with_items(self.job.source, self._kind, ()), None
         self._ahead.clear()
 
     def _singly(self, samples: list[Batch]) -> list[Result | Exception]:
