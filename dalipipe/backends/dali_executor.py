@@ -19,7 +19,7 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from dalipipe import plan
 from dalipipe.backends import forks, pillow
-from dalipipe.backends.base import UNREADABLE, Job, Result, obvious_reason
+from dalipipe.backends.base import UNREADABLE, Job, Result, checked, obvious_reason
 from dalipipe.backends.blame import Fault, fault_of, require_bytes, unread
 from dalipipe.backends.dali import OUTPUTS, Feed
 from dalipipe.backends.dali_input import Device
@@ -28,6 +28,7 @@ from dalipipe.errors import BackendError, ResourceError
 from dalipipe.records import Status
 from dalipipe.records import reason_of as status_reason
 from dalipipe.sampling import Batch
+from dalipipe.sources import Source
 from dalipipe.sources.base import Item
 from dalipipe.sources.reading import PAUSES_S
 
@@ -75,7 +76,7 @@ def inputs(job: Job, batch: Batch, items: Sequence[Item], kind: str, prepare: Pr
 class _Decoded:
     """A source of which one sample is known, as pixels."""
 
-    kind = "pixels"
+    kind, max_requests = "pixels", 1
 
     def __init__(self, source: Source, pixels: NDArray[np.uint8]) -> None:
         self.classes, self.labels, self._length, self._pixels = source.classes, source.labels, len(source), pixels
@@ -112,7 +113,7 @@ class DaliExecutor:
         self._graph_device: Device = device
         self._graph = graph
         self._kind = kind_of(job.source)
-        self._batches: Generator[tuple[Batch, list[Item]], None, None] = with_items(job.source, self._kind, ())
+        self._batches: Generator[tuple[Batch, list[Item]], None, None] = with_items(job, self._kind, ())
         self._ahead: deque[Batch] = deque()
         # Pixels that a graph reads where they lie, for as long as a batch can be on its way.
         self._alive: deque[Any] = deque(maxlen=job.prefetch + 4)
@@ -259,7 +260,7 @@ class DaliExecutor:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(pipeline._pipe))  # so that nothing ever takes it apart
                 pipeline._pipe = None
         self._single = self._iterator = None
-        self._batches, self._feed_error = with_items(self.job.source, self._kind, ()), None
+        self._batches, self._feed_error = with_items(self.job, self._kind, ()), None
         self._ahead.clear()
 
     def _singly(self, samples: list[Batch]) -> list[Result | Exception]:
