@@ -15,8 +15,8 @@ from dalipipe.backends import Job, Output, compile_recipe
 from dalipipe.backends.torchvision import decode
 from dalipipe.canvas import ACCENT, GREY, INK, Canvas
 from dalipipe.errors import SourceError
-from dalipipe.geometry import program
 from dalipipe.parity.images import open_images, spread_out
+from dalipipe.program import program
 from dalipipe.recipe import Recipe
 from dalipipe.records import ARGS, DO, OUT_H, OUT_W, Do
 from dalipipe.sampling import Batch

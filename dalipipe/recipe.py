@@ -13,21 +13,15 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StrictBool, ValidationError, model_validator
 
-from dalipipe.errors import RecipeError, nearest, shown
+from dalipipe.errors import RecipeError, nearest
 from dalipipe.limits import pixel_limit
-from dalipipe.ops import OPS, CenterCrop, Container, Grayscale, ImageSpec, Normalize, Op, Resize, ToDtype, leaves
+from dalipipe.ops import CenterCrop, Grayscale, ImageSpec, Normalize, Op, Resize, ToDtype, leaves
 from dalipipe.ops.base import Channels, Kind, Stage
-from dalipipe.ops.refused import REFUSED
-from dalipipe.ops.text import TEXT_OPS, TextOp
+from dalipipe.ops.building import build_op, check_number, first_problem
+from dalipipe.ops.text import TextOp
 
 Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation of each channel, in levels."""
-
-MOST_OPS = 4096
-"""Most ops of a recipe, those in others counted: far fewer than there are positions in `plan`."""
-
-DEEPEST = 64
-"""How deep ops may stand in one another to be looked at at all."""
 
 _STAGES = ("pixels", "range", "tail")
 
@@ -162,7 +156,7 @@ class Recipe(BaseModel):
         try:
             recipe = cls(**data, ops=ops)
         except ValidationError as error:
-            raise RecipeError(_first_problem(where, error, cls.model_fields)) from error
+            raise RecipeError(first_problem(where, error, cls.model_fields)) from error
         try:
             if recipe.kind == "image":
                 recipe.shapes()
@@ -379,16 +373,6 @@ def _check_memory(op: Op, spec: ImageSpec) -> None:
         )
 
 
-def check_number(count: int, where: str) -> None:
-    """Refuse more ops than a recipe may have.
-
-    Raises:
-        RecipeError: it has more.
-    """
-    if count > MOST_OPS:
-        raise RecipeError(f"{where}: a recipe may have {MOST_OPS:,} ops, got {count:,}. Remove some.")
-
-
 def _require_grey(outer: Op, spec: ImageSpec) -> None:
     """Refuse colours where there is one channel."""
     for op in leaves(outer) if spec.channels == 1 else ():
@@ -401,64 +385,8 @@ def _require_grey(outer: Op, spec: ImageSpec) -> None:
                 )
 
 
-def build_op(entry: Any, where: str, deep: int = 1) -> Op:
-    """Return the op that a TOML table describes.
-
-    Args:
-        entry: The table.
-        where: Begins the message.
-        deep: How many ops it stands in, itself included.
-
-    Raises:
-        RecipeError: no `op` key, an unknown op, argument or value; the nearest name is suggested.
-    """
-    if not isinstance(entry, dict) or not isinstance(entry.get("op"), str):
-        raise RecipeError(
-            f'{where}: must be a table with a text `op`, got {shown(entry)}. Write for example op = "CenterCrop".'
-        )
-    name = entry["op"]
-    model = OPS.get(name) or TEXT_OPS.get(name)
-    if name in REFUSED:
-        raise RecipeError(f"{where}: {name} {'. '.join(REFUSED[name])}.")
-    if model is None:
-        hint = nearest(name, [*OPS, *TEXT_OPS])
-        known = f"{', '.join(sorted(OPS))}; for text {', '.join(sorted(TEXT_OPS))}"
-        raise RecipeError(f"{where}: unknown op {shown(name)}. {hint}There are: {known}.")
-    inner = entry.get("ops")
-    if issubclass(model, Container) and isinstance(inner, list | tuple):
-        check_number(len(inner), where)
-        if deep >= DEEPEST:
-            raise RecipeError(f"recipe: ops may stand in one another {DEEPEST} deep, got more. Unfold them.")
-        built = (
-            child if isinstance(child, Op) else build_op(child, f"{where} ({name}): op {position}", deep + 1)
-            for position, child in enumerate(inner, 1)
-        )
-        entry = {**entry, "ops": tuple(built)}
-    try:
-        return model(**entry)
-    except ValidationError as error:
-        raise RecipeError(_first_problem(f"{where} ({name})", error, model.model_fields)) from error
-
-
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:  # a name too long, a folder that can't be searched
         return False
-
-
-def _first_problem(where: str, error: ValidationError, fields: Any) -> str:
-    """Return one line about what pydantic found: a misspelt name rather than the argument that it leaves missing."""
-    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    at = ".".join(
-        str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tuple[", "constrained"))
-    )
-    if problem["type"] == "extra_forbidden":
-        names = ", ".join(name for name in fields if name != "op")
-        return f"{where}: unknown argument {shown(at)}. {nearest(at, fields)}There are: {names}."
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if problem["type"] == "missing":
-        return f"{where}: {at} is missing. Add it."
-    got = "" if problem["type"] == "value_error" else f", got {shown(problem['input'])}"
-    return f"{where}: {at + ': ' if at else ''}{message}{got}. Correct it."

@@ -31,8 +31,9 @@ from typing import Any, Literal
 from dalipipe.errors import RecipeError
 from dalipipe.ops import OPS, CenterCrop, Grayscale, ImageSpec, Normalize, Op, RandomApply, RandomChoice, ToDtype
 from dalipipe.ops.base import Channels
+from dalipipe.ops.building import DEEPEST, build_op, check_number
 from dalipipe.ops.refused import REFUSED
-from dalipipe.recipe import DEEPEST, Recipe, build_op, check_number
+from dalipipe.recipe import Recipe
 
 MOVABLE = frozenset(
     {

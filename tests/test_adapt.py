@@ -12,10 +12,11 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset, random_split
 from torchvision import transforms as v1
 
-from dalipipe.adapt import ConcatSource, LabelledSource, as_source, known_size
+from dalipipe.adapt import as_source, known_size
 from dalipipe.errors import SourceError
 from dalipipe.sources import ArraySource, FolderSource, fingerprint
 from dalipipe.sources.base import SubsetSource, key_of, name_of
+from dalipipe.sources.derived import ConcatSource, LabelledSource
 
 
 def pixels_of(item) -> np.ndarray:

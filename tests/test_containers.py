@@ -6,7 +6,7 @@ from scipy import stats
 
 from dalipipe import ops, plan
 from dalipipe.errors import RecipeError
-from dalipipe.geometry import program
+from dalipipe.program import program
 from dalipipe.recipe import Recipe
 from dalipipe.records import DO, IN_H, OUT_H, Do
 

@@ -14,10 +14,11 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import _geometry as theirs
 
 from dalipipe import geometry, ops, plan
-from dalipipe.geometry import program
 from dalipipe.ops import OPS
+from dalipipe.ops.building import build_op
 from dalipipe.ops.geometric import ATTEMPTS
-from dalipipe.recipe import Recipe, build_op
+from dalipipe.program import program
+from dalipipe.recipe import Recipe
 from dalipipe.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do, Status, reason_of
 
 ROWS = tomllib.loads((Path(__file__).parent / "ops.toml").read_text())

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from dalipipe import ops
 from dalipipe.errors import RecipeError
 from dalipipe.ops import OPS, ImageSpec
+from dalipipe.ops.building import build_op
 from dalipipe.ops.refused import REFUSED
-from dalipipe.recipe import Recipe, build_op, list_recipes, recipes_dir
+from dalipipe.recipe import Recipe, list_recipes, recipes_dir
 
 ROWS = tomllib.loads((Path(__file__).parent / "ops.toml").read_text())
 CASES = [(name, arguments) for name, rows in ROWS.items() for arguments in rows]

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from dalipipe.errors import RecipeError
 from dalipipe.ops import OPS
-from dalipipe.recipe import Recipe, build_op
+from dalipipe.ops.building import build_op
+from dalipipe.recipe import Recipe
 
 
 def toml_of(*tables: str) -> str:

@@ -4,7 +4,8 @@ import pytest
 from torchvision import transforms
 
 from dalipipe.errors import RecipeError
-from dalipipe.recipe import MOST_OPS, Recipe
+from dalipipe.ops.building import MOST_OPS
+from dalipipe.recipe import Recipe
 
 FLIP = '{op = "RandomHorizontalFlip"}'
 CROP = '[[ops]]\nop = "CenterCrop"\nsize = 8\n'

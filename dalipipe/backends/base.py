@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from dalipipe.errors import ResourceError, SourceError
-from dalipipe.geometry import Program, program
 from dalipipe.limits import pixel_limit
+from dalipipe.program import Program, program
 from dalipipe.recipe import Levels, Recipe
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source

@@ -39,7 +39,8 @@ from dalipipe.backends.dali_input import (
     stand_in,
 )
 from dalipipe.errors import BackendError
-from dalipipe.geometry import ARGUMENTS, GREY, Program
+from dalipipe.geometry import ARGUMENTS, GREY
+from dalipipe.program import Program
 from dalipipe.recipe import Recipe
 from dalipipe.records import ARGS, DO, IN_H, OUT_H, Do
 from dalipipe.sources.base import Item

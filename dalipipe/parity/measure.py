@@ -19,10 +19,10 @@ from dalipipe.backends import Job, compile_recipe, cuda_works, dali_is_there
 from dalipipe.backends.base import UNREADABLE, checked
 from dalipipe.backends.torchvision import apply, decode, with_channels
 from dalipipe.errors import BackendError
-from dalipipe.geometry import Program, program
 from dalipipe.parity.comparison import Gathered, Levels, Report
 from dalipipe.parity.steps import Items, Step, framed, inside, run, size_after, steps_of
 from dalipipe.parity.tolerances import REFERENCE, TOLERANCES, Tolerance, combined, tolerance_of, tolerance_of_recipe
+from dalipipe.program import Program, program
 from dalipipe.recipe import Recipe
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source

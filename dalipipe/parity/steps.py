@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from dalipipe import ops, plan
 from dalipipe.backends import Job, compile_recipe
 from dalipipe.backends.torchvision import apply
-from dalipipe.geometry import program
 from dalipipe.parity.comparison import Levels
 from dalipipe.parity.tolerances import family_of
+from dalipipe.program import program
 from dalipipe.recipe import Recipe
 from dalipipe.records import OUT_H, OUT_W
 from dalipipe.sampling import Batch

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from dalipipe.adapt import SampleSource
 from dalipipe.errors import ConfigError, RecipeError, SourceError, WeightsError
 from dalipipe.recipe import Recipe
 from dalipipe.sources import FolderSource, find_parts, split_sources
+from dalipipe.sources.derived import SampleSource
 from dalipipe.sources.folder import is_folder, scan_folder
 from dalipipe.training.checkpoint import Checkpoint, load_checkpoint
 from dalipipe.training.models import create_model, resolve_device

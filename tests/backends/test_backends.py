@@ -11,8 +11,9 @@ from dalipipe import backends, ops
 from dalipipe.backends import BACKENDS, Job, compile_recipe, describe_step, resolve_backend
 from dalipipe.errors import BackendError, ConfigError
 from dalipipe.ops import OPS
+from dalipipe.ops.building import build_op
 from dalipipe.parity.tolerances import EXACT, MEASURED, TOLERANCES, Tolerance, loosest_family
-from dalipipe.recipe import Recipe, build_op, list_recipes
+from dalipipe.recipe import Recipe, list_recipes
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
 PIXEL_CASES = [(name, row) for name, model in OPS.items() if model.stage == "pixels" for row in ROWS[name]]

@@ -8,8 +8,9 @@ from torchvision.transforms import v2
 from dalipipe import ops, plan
 from dalipipe.backends import BACKENDS, Job, Output, compile_recipe
 from dalipipe.errors import ConfigError, RecipeError
-from dalipipe.geometry import program
-from dalipipe.recipe import Recipe, build_op
+from dalipipe.ops.building import build_op
+from dalipipe.program import program
+from dalipipe.recipe import Recipe
 from dalipipe.records import ARGS, DO, Do
 
 NORMALIZE = ops.Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -14,7 +14,8 @@ from nvidia.dali import backend, fn
 from dalipipe import ops
 from dalipipe.backends import Job, dali, dali_input
 from dalipipe.ops import OPS
-from dalipipe.recipe import Recipe, build_op, list_recipes
+from dalipipe.ops.building import build_op
+from dalipipe.recipe import Recipe, list_recipes
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
 REFUSED = {"RandomPerspective"}

@@ -12,9 +12,10 @@ from torchvision.transforms import InterpolationMode, v2
 
 from dalipipe import ops, plan
 from dalipipe.backends.torchvision import PRIMITIVES, apply, decode, finish
-from dalipipe.geometry import program
 from dalipipe.ops import OPS
-from dalipipe.recipe import Recipe, build_op
+from dalipipe.ops.building import build_op
+from dalipipe.program import program
+from dalipipe.recipe import Recipe
 from dalipipe.records import ARGS, DO, Do, Status
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())

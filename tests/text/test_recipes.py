@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dalipipe.errors import RecipeError
+from dalipipe.ops.building import build_op
 from dalipipe.ops.text import TEXT_OPS, Lowercase, OneOf, RandomDeletion, RandomInsertion, RandomReversal, RandomSwap
-from dalipipe.recipe import Recipe, build_op, list_recipes
+from dalipipe.recipe import Recipe, list_recipes
 from dalipipe.text import TextAugment
 from dalipipe.text.steps import BoundOp
 from dalipipe.text.vocabulary import read_lexicon
