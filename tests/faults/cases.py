@@ -150,7 +150,7 @@ NAMES = {
     "right to left": "\u202egpj.a.jpg".encode(),
     "dash": b"-rf.jpg",
     "upper case": b"A.JPEG",
-    "dots": b"..a...jpg",
+    "dots": b"a..b...jpg",
 }
 """File names that are legal, as bytes, by what is odd about them."""
 
