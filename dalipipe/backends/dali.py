@@ -123,16 +123,32 @@ def _flip(images: DataNode, step: Step) -> DataNode:
 def _affine(images: DataNode, step: Step) -> DataNode:
     assert isinstance(step.op, ops.RandomRotation | ops.RandomAffine | ops.Policy)
     matrix = fn.reshape(step.numbers(ARGS, ARGS + 6, types.FLOAT), shape=[2, 3])
-    method = types.INTERP_LINEAR if step.op.interpolation == "bilinear" else types.INTERP_NN
+    fill = np.array(step.op.fill, np.float32)
+    if step.op.interpolation == "bilinear":
+        return _warp_bilinear(images, matrix, fill, step)
 
     def warp(picture: DataNode, level: float) -> DataNode:
-        return fn.warp_affine(picture, matrix=matrix, fill_value=level, interp_type=method)
+        return fn.warp_affine(picture, matrix=matrix, fill_value=level, interp_type=types.INTERP_NN)
 
-    fill = [float(level) for level in step.op.fill]
-    if len(set(fill)) == 1:
-        return warp(images, fill[0])
-    planes = [warp(images[:, :, channel : channel + 1], fill[channel]) for channel in range(3)]
+    if len(set(fill.tolist())) == 1:
+        return warp(images, float(fill[0]))
+    planes = [warp(images[:, :, channel : channel + 1], float(fill[channel])) for channel in range(3)]
     return fn.cat(*planes, axis=2)
+
+
+def _warp_bilinear(images: DataNode, matrix: DataNode, fill: NDArray[np.float32], step: Step) -> DataNode:
+    """Return images under a map, as torchvision has them: at the border the mask of the inside counts twice.
+
+    Source: torchvision.transforms.v2.functional._geometry._apply_grid_transform.
+    """
+    warp = {"matrix": matrix, "fill_value": 0.0, "interp_type": types.INTERP_LINEAR, "dtype": types.FLOAT}
+    full = math.max(images[:, :, 0:1], types.Constant(255, dtype=types.UINT8))
+    inside, mask = fn.warp_affine(images, **warp), fn.warp_affine(full, **warp)
+    share = np.float32(1 / 255)
+    if fill.any():
+        outside = step.constant(fill.reshape(1, 1, 3))
+        return fn.cast((inside - outside) * (mask * share) + outside, dtype=types.UINT8)
+    return fn.cast(inside * (mask * share), dtype=types.UINT8)
 
 
 def _erase(images: DataNode, step: Step, layout: str = "HWC") -> DataNode:

@@ -20,7 +20,7 @@ from dalipipe.backends.base import UNREADABLE, checked
 from dalipipe.backends.torchvision import apply, decode, with_channels
 from dalipipe.errors import BackendError
 from dalipipe.parity.comparison import Gathered, Levels, Report
-from dalipipe.parity.steps import Items, Step, framed, inside, run, size_after, steps_of
+from dalipipe.parity.steps import LARGEST_PX, Items, Step, framed, run, size_after, steps_of
 from dalipipe.parity.tolerances import REFERENCE, TOLERANCES, Tolerance, combined, tolerance_of, tolerance_of_recipe
 from dalipipe.program import Program, program
 from dalipipe.recipe import Recipe
@@ -134,14 +134,12 @@ class _Comparison:
     def portions(self, indices: Sequence[int]) -> Iterator[list[_Sample]]:
         """Yield the samples in portions that memory can hold."""
         portion: list[_Sample] = []
-        size = 0
         for index in indices:
             samples = self._samples(index)
-            cost = sum(array.nbytes for sample in samples for array in sample.before)
-            if portion and (size + cost > _PORTION_BYTES or len(portion) >= _PORTION):
+            if portion and (len(portion) >= _PORTION or _bytes_of([*portion, *samples]) > _PORTION_BYTES):
                 yield portion
-                portion, size = [], 0
-            portion, size = portion + samples, size + cost
+                portion = []
+            portion = portion + samples
         if portion:
             yield portion
 
@@ -202,17 +200,12 @@ class _Comparison:
         job = self._job(Items(items), recipe)
         batches = list(batched(range(len(items)), [0] * len(items)))
         expected = run(job, REFERENCE, batches)
-        masks = [inside(step, recipe, pixels.shape[:2], seed, index) for index, pixels in enumerate(before)]
         for backend in self.backends:
             found = run(job, backend, batches)
             limit = TOLERANCES["copy"][backend] if step.encoded else tolerance_of(step.ops[-1], backend)
             if any(op.stage == "range" for op in step.ops[:-1]):
-                limit = combined([("", limit), ("", TOLERANCES["range"][backend])])  # floats, before they are erased
+                limit = combined([(1.0, limit), (1.0, TOLERANCES["range"][backend])])  # floats, before they are erased
             _add(self._gather(step.name, step.position, backend, limit), samples, found, expected, counts)
-            if masks[0] is not None:
-                limit = TOLERANCES["bilinear"][backend]
-                gathered = self._gather(f"{step.name}, inside", step.position, backend, limit)
-                _add(gathered, samples, _only(found, masks), _only(expected, masks))
 
     def _job(self, source: Source, recipe: Recipe) -> Job:
         return Job(source, recipe, self.settings.seed, BATCH, self.settings.threads)
@@ -223,16 +216,21 @@ class _Comparison:
         )
 
 
+def _bytes_of(samples: Sequence[_Sample]) -> int:
+    """Return how much memory the pixels before a step take, framed as all the samples are that differ in size."""
+    kept = sum(array.nbytes for sample in samples for array in sample.before)
+    framed_px = 0
+    for arrays in zip(*(sample.before for sample in samples if sample.before), strict=True):
+        height, width = (max(array.shape[axis] for array in arrays) for axis in (0, 1))
+        framed_px = max(framed_px, min(height, LARGEST_PX) * min(width, LARGEST_PX))
+    return max(kept, 3 * framed_px * len(samples))
+
+
 def batched(indices: Sequence[int], occurrences: Sequence[int]) -> Iterator[Batch]:
     """Yield batches of epoch 0."""
     for begin in range(0, len(indices), BATCH):
         part = slice(begin, begin + BATCH)
         yield Batch(0, np.array(indices[part], np.int64), np.array(occurrences[part], np.int64))
-
-
-def _only(images: Sequence[Levels | None], masks: Sequence[NDArray[np.bool_] | None]) -> list[Levels | None]:
-    """Return the values of each image that lie inside its mask."""
-    return [None if image is None else image[mask] for image, mask in zip(images, masks, strict=True)]
 
 
 def _add(

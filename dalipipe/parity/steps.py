@@ -7,21 +7,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dalipipe import ops, plan
 from dalipipe.backends import Job, compile_recipe
-from dalipipe.backends.torchvision import apply
 from dalipipe.parity.comparison import Levels
-from dalipipe.parity.tolerances import family_of
 from dalipipe.program import program
 from dalipipe.recipe import Recipe
 from dalipipe.records import OUT_H, OUT_W
 from dalipipe.sampling import Batch
 from dalipipe.sources.base import Item
 
-_LARGEST_PX = 2048  # of an image with a longer side that no op has cut yet, the centre is compared
+LARGEST_PX = 2048  # of an image with a longer side that no op has cut yet, the centre is compared
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def framed(step: Step, sizes: Iterable[tuple[int, int]]) -> Recipe:
     if spec.height is not None and spec.width is not None:
         return Recipe(name=step.name, input_channels=step.channels, ops=step.ops)
     heights, widths = zip(*sizes, strict=True)
-    window = ops.CenterCrop(size=(min(max(heights), _LARGEST_PX), min(max(widths), _LARGEST_PX)))
+    window = ops.CenterCrop(size=(min(max(heights), LARGEST_PX), min(max(widths), LARGEST_PX)))
     on_pixels = tuple(op for op in step.ops[:1] if op.stage == "pixels" and not _is_late(step))
     made = (*on_pixels, window, *step.ops[len(on_pixels) :])
     return Recipe(name=step.name, input_channels=step.channels, ops=made)
@@ -107,18 +104,6 @@ def framed(step: Step, sizes: Iterable[tuple[int, int]]) -> Recipe:
 
 def _is_late(step: Step) -> bool:
     return any(op.stage == "range" for op in step.ops)
-
-
-def inside(step: Step, recipe: Recipe, size: tuple[int, ...], seed: int, index: int) -> NDArray[np.bool_] | None:
-    """Return where a bilinear map shows the image and not what lies around it, (3, H, W); None for any other step."""
-    op = recipe.ops[0]
-    if step.encoded or isinstance(op, ops.Container | ops.Policy) or family_of(op) != "border":
-        return None
-    black = recipe.model_copy(update={"ops": (op.model_copy(update={"fill": (0, 0, 0)}), *recipe.ops[1:])})
-    image = torch.full((3, *size), 255, dtype=torch.uint8)
-    for record in _resolve(black, size, seed, index)[0]:
-        image = apply(image, record)
-    return np.asarray(image.numpy() == 255)
 
 
 def _resolve(recipe: Recipe, size: tuple[int, ...], seed: int, index: int) -> tuple[NDArray[np.float64], int]:

@@ -70,7 +70,9 @@ def test_an_op_without_a_family_may_not_differ():
 
 def test_tolerances_of_steps_add_up():
     one = Tolerance(1, 0.2, 0.1, "one")
-    both = combined([("A", one), ("B", EXACT), ("C", Tolerance(2, 0.3, 0.1, "two"))])
+    both = combined([(1.0, one), (1.0, EXACT), (1.0, Tolerance(2, 0.3, 0.1, "two"))])
     assert (both.max_abs, both.mean_abs, both.because) == (3, 0.5, "one; two")
-    assert combined([("A", Tolerance(200, 1, 1, "")), ("B", Tolerance(200, 1, 1, ""))]).max_abs == 255
+    assert combined([(1.0, Tolerance(200, 1, 1, "")), (1.0, Tolerance(200, 1, 1, ""))]).max_abs == 255
     assert tolerance_of_recipe(Recipe.load("imagenet-train"), "dali-cpu").max_abs < 2
+    grown = combined([(1.0, one), (7.0, EXACT)])
+    assert (grown.max_abs, grown.because) == (7, "one; what differs by then comes out up to 7 times as large")
