@@ -35,6 +35,7 @@ _TITLES = {
     "truncated": "truncated",
     "undecodable": "undecodable",
     "enormous": "enormous",
+    "unsuitable": "not fit for the recipe",
     "large": "very large",
     "misnamed": "misnamed",
     "suspicious": "suspicious",
@@ -75,16 +76,31 @@ def check(
             metavar="FILE",
         ),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            metavar="RECIPE",
+            help="Recipe of the training, which must be able to use each image: a name or a TOML file. "
+            "Default: that of `dalipipe train`.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Find the images that would spoil a training: every file is read, decoded and compared.
 
-    The exit status is 1 where one would fail in training. Nothing in DATA is changed.
+    The exit status is 1 where one would fail in training, or training would refuse DATA. Nothing in DATA is changed.
     """
     from dalipipe.arguments import available_threads  # torch takes seconds to import, which --help should not
     from dalipipe.inspection import fixes, inspect
     from dalipipe.places import require_places
+    from dalipipe.recipe import Recipe
+    from dalipipe.training.config import DEMO, TrainConfig
 
-    require_places({"--json": json, "--fix-list": fix_list}, [data])
+    require_places({"--json": json, "--fix-list": fix_list}, [data, recipe])
+    of_train: str = DEMO["recipe"] if data is None else TrainConfig.model_fields["recipe"].default
+    loaded = Recipe.load(recipe or of_train)
+    loaded.require_kind("image")
     console = results(beside=(json, fix_list))
     if not console.is_terminal:
         console.width = _WIDTH
@@ -92,7 +108,7 @@ def check(
         console.print("No DATA given: checking generated demonstration pictures.", markup=False)
     start = time.monotonic()
     with _quiet_libraries() as terminal, said_on(terminal), Bar(terminal) as bar:
-        report = inspect(data, available_threads(), bar.show)
+        report = inspect(data, available_threads(), bar.show, loaded)
     _show(report, console, time.monotonic() - start)
     mend = fixes(report)
     if json is not None:
@@ -101,7 +117,7 @@ def check(
     if fix_list is not None:
         write_file(fix_list, lambda file: file.write(mend.script()))
     _conclude(report, mend, console, json, fix_list)
-    if not report.ok:
+    if report.refused or not report.ok:
         raise typer.Exit(FAILED)
 
 
@@ -241,10 +257,13 @@ def _show_kind(title: str, entries: list[tuple[str, str]], console: Console) -> 
 def _conclude(report: Report, mend: Fixes, console: Console, json: Path | None, fix_list: Path | None) -> None:
     console.print()
     failing = sum(file.fails for file in report.files)
+    if report.refused:
+        console.print("`dalipipe train` refuses the folder as it is:", style="bold red")
+        console.print(f"  {printable(report.refused)}", markup=False)
     if failing:
         console.print(f"{_count(failing, 'image')} would fail in training.", style="bold red")
-    elif any(group.across == "train and val" for group in report.duplicates):
-        console.print("Every image can be decoded, but none must be in both train and val.", style="bold yellow")
+    elif report.refused:
+        console.print("Every image can be decoded.", style="bold yellow")
     elif any(file.findings for file in report.files):
         console.print("Every image can be trained on; the warnings are worth a look.", style="bold green")
     else:
@@ -261,6 +280,6 @@ def _conclude(report: Report, mend: Fixes, console: Console, json: Path | None, 
         )
     elif mend.renamed or mend.moved:
         console.print("Next: --fix-list fix.sh writes a script that renames and moves such files.", markup=False)
-    if failing:
+    if failing and not report.refused:
         root = shlex.quote(report.root)
         console.print(printable(f"Or train without them: dalipipe train {root} --on-error skip"), markup=False)

@@ -7,8 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 from PIL import Image
 
+from dalipipe.backends.forms import JPEG_CODING, JPEG_DEEP, OTHER
+from dalipipe.backends.look import form_of
 from dalipipe.limits import pixel_limit
 
 ENDINGS: Final = {
@@ -22,8 +25,7 @@ ENDINGS: Final = {
 }
 """Endings of the forms, as Pillow names them, that have one of `IMG_EXTENSIONS`; the first is the one to choose."""
 
-_DECODED = frozenset({*ENDINGS, "DIB", "JPEG2000"})  # the forms that DALI reads
-_ORIENTATION = 274  # the tag, of EXIF and of TIFF
+_ORIENTATION = 274  # the tag of EXIF
 _BITS_PER_SAMPLE = 258  # the tag of TIFF
 _LIES: Final = {
     2: "mirrored",
@@ -38,9 +40,14 @@ _BEGINNINGS: Final = {
     b"\xff\xd8\xff": "a JPEG",
     b"\x89PNG\r\n\x1a\n": "a PNG",
     b"GIF8": "a GIF",
+    b"II*\0\x10\0\0\0CR": "a camera's raw photo",
     b"II*\0": "a TIFF",
     b"MM\0*": "a TIFF",
     b"8BPS": "a Photoshop file",
+    b"\xff\x0a": "a JPEG XL image",
+    b"\0\0\0\x0cJXL ": "a JPEG XL image",
+    b"FUJIFILMCCD-RAW": "a camera's raw photo",
+    b"IIRO": "a camera's raw photo",
     b"%PDF": "a PDF",
     b"PK\x03\x04": "a ZIP archive",
     b"\x1f\x8b": "a gzip archive",
@@ -49,6 +56,10 @@ _BEGINNINGS: Final = {
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself",
 }
 _BRANDS: Final = {b"heic": "a HEIC photo", b"heix": "a HEIC photo", b"mif1": "a HEIF photo", b"avif": "an AVIF image"}
+_UNREAD: Final = {
+    name: name for name in (*_BRANDS.values(), "a Photoshop file", "a JPEG XL image", "a camera's raw photo")
+}
+"""Intact images, for all that one knows, that Pillow doesn't read as it is installed here."""
 _TEXT_BYTES = 4096
 
 
@@ -89,7 +100,10 @@ def _traits(image: Image.Image, data: bytes) -> list[str]:
         found.append(f"{image.width} x {image.height} px")
     bits = _bits(image, data)
     if bits > 8:
-        found.append(f"{bits} bits a channel, of which backends make different pictures: convert it to 8")
+        # As Pillow makes RGB of them: single channels are cut, several are scaled when the file is read.
+        cut = image.mode.startswith(("I", "F"))
+        fate = "levels above 255 come out white" if cut else "the upper 8 count"
+        found.append(f"{bits} bits a channel, of which {fate}: convert it to 8")
     if image.mode == "CMYK":
         found.append("CMYK colours, as for print")
     lies = _LIES.get(_orientation(image))
@@ -112,7 +126,7 @@ def _bits(image: Image.Image, data: bytes) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
-    if "exif" not in image.info and image.format != "TIFF":
+    if "exif" not in image.info or image.format == "TIFF":  # which Pillow turns as its own tag says
         return 1
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
@@ -162,28 +176,33 @@ def _png_ends(data: bytes) -> bool:
 
 
 def explain(data: bytes, form: str | None, reason: str) -> tuple[str, str]:
-    """Return ("truncated" or "undecodable", what is the matter) of bytes that DALI can't decode.
+    """Return ("truncated" or "undecodable", what is the matter) of bytes that can't be decoded.
 
     Args:
         data: The whole file; its image must be of a size that may be decoded.
         form: Of the image, as `sniff` found it.
-        reason: What DALI says.
+        reason: What the decoder says.
     """
     known = _named(form) if form is not None else seems(data)
-    if ends_early(data) or (form in _DECODED and _pillow_misses_the_end(data)):
+    if ends_early(data) or (form is not None and _pillow_misses_the_end(data)):
         return "truncated", f"{known} that ends early, after {len(data):,} bytes"
+    kind = _UNREAD.get(known) or _unread_jpeg(data)
+    if kind is not None:
+        return "undecodable", f"{kind}, which is not read here: convert it to an ordinary JPEG or PNG"
     if form is None:
         damaged = known.removeprefix("a ") in ("JPEG", "PNG", "TIFF", "GIF", "WebP")
         return "undecodable", f"{known} with a damaged header" if damaged else f"{known}, no image"
-    if form not in _DECODED:
-        return "undecodable", f"{known}, which DALI doesn't read: convert it"
-    if data[12:16] == b"VP8X":
-        return (
-            "undecodable",
-            "a WebP in its extended form (animation, transparency or EXIF), which DALI doesn't read: convert it",
-        )
     jargon = reason in ("it can't be decoded", "Unsupported image type")
     return "undecodable", f"{known} that is damaged" + ("" if jargon else f": {reason}")
+
+
+def _unread_jpeg(data: bytes) -> str | None:
+    """Return what is to be said of a JPEG of a kind that Pillow doesn't read; None where it is of another kind."""
+    form = int(form_of(np.frombuffer(data, np.uint8), -1)) if data.startswith(b"\xff\xd8\xff") else OTHER
+    return {
+        JPEG_DEEP: "a JPEG of 12 bits a channel",
+        JPEG_CODING: "a JPEG, arithmetic, lossless or hierarchical",
+    }.get(form)
 
 
 def _named(form: str) -> str:

@@ -67,7 +67,7 @@ def fixes(report: Report) -> Fixes:
     renamed, moved = [], []
     for file in report.files:
         source = f"{root}{os.sep}{file.name}"
-        if file.fails:
+        if file.broken:
             # What has vanished can't be moved.
             if os.path.lexists(source):
                 moved.append((source, _free(f"{rejected}{os.sep}{file.name}", taken)))

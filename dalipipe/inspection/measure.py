@@ -27,7 +27,9 @@ from dalipipe.inspection.content import ENDINGS, Content, ends_early, explain, s
 from dalipipe.inspection.listing import list_data
 from dalipipe.inspection.reference import ReferenceDecoder
 from dalipipe.inspection.report import Across, Duplicates, File, Finding, Report
+from dalipipe.inspection.verdict import Fit, refusal
 from dalipipe.limits import pixel_limit
+from dalipipe.recipe import Recipe
 from dalipipe.sources.duplicates import Mark, find_equal, mark_of
 from dalipipe.sources.reading import read_file
 
@@ -66,17 +68,24 @@ class _Read:
         return self.problem is not None or self.content.form not in ENDINGS or ends_early(self.data)
 
 
-def inspect(data: str | os.PathLike[str] | None, threads: int, progress: Progress | None = None) -> Report:
+def inspect(
+    data: str | os.PathLike[str] | None,
+    threads: int,
+    progress: Progress | None = None,
+    recipe: Recipe | None = None,
+) -> Report:
     """Return what there is to say about every image of a folder.
 
     Args:
         data: A folder of classes, or one that holds train and val; None for generated demonstration pictures.
         threads: Threads that read, and as many that decode.
         progress: Is told what is done, how far it is, and how much there is.
+        recipe: Of the training, which must be able to use each image; None for none in particular.
 
     Raises:
         SourceError: the folder can't be used.
     """
+    fit = None if recipe is None else Fit(recipe)
     listing = list_data(data)
     files, marks = list(listing.files), dict[int, Mark]()
     tell = progress or (lambda what, done, total: None)
@@ -90,7 +99,7 @@ def inspect(data: str | os.PathLike[str] | None, threads: int, progress: Progres
         warnings.filterwarnings("ignore", module=r"PIL\.")  # what Pillow warns of is found and said here
         for batch in _batches(reads):
             for read, failure in zip(batch, _failures(batch, decoder), strict=True):
-                files[read.index] = _judge(files[read.index], read, failure)
+                files[read.index] = _judge(files[read.index], read, failure, fit)
                 if read.mark is not None and not files[read.index].fails:
                     marks[read.index] = read.mark
             done += len(batch)
@@ -98,7 +107,7 @@ def inspect(data: str | os.PathLike[str] | None, threads: int, progress: Progres
     tell("comparing", done, len(files))
     duplicates = _duplicates(files, marks)
     _note(files, duplicates)
-    return Report(listing.root, files, duplicates, listing.left_out)
+    return Report(listing.root, files, duplicates, listing.left_out, refusal(listing.root))
 
 
 def _decoder(threads: int) -> Decoder | ReferenceDecoder:
@@ -193,9 +202,11 @@ def _failures(batch: list[_Read], decoder: Decoder | ReferenceDecoder) -> list[F
     ]
 
 
-def _judge(file: File, read: _Read, failure: Finding | None) -> File:
+def _judge(file: File, read: _Read, failure: Finding | None, fit: Fit | None) -> File:
     """Return a file with what was found."""
     content = read.content
+    if failure is None and fit is not None and content.width:
+        failure = fit.problem(file.part, content.height, content.width)
     findings = [] if failure is None else [failure]
     if content.form is not None:
         findings += _misnamed(file.path, content.form)

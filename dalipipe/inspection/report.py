@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-FAILING: Final = ("unreadable", "empty", "truncated", "undecodable", "enormous")
+FAILING: Final = ("unreadable", "empty", "truncated", "undecodable", "enormous", "unsuitable")
 """Kinds of findings with which a file fails in training."""
 
 WARNINGS: Final = ("large", "misnamed", "duplicate", "suspicious")
@@ -58,6 +58,11 @@ class File:
         """Whether it would fail in training."""
         return any(finding.kind in FAILING for finding in self.findings)
 
+    @property
+    def broken(self) -> bool:
+        """Whether it would fail in every training: not merely for its size, with one recipe."""
+        return any(finding.kind in FAILING and finding.kind != "unsuitable" for finding in self.findings)
+
 
 @dataclass(frozen=True)
 class Duplicates:
@@ -97,16 +102,18 @@ class Report:
         duplicates: Which of them are the same; what lies in more places comes first.
         left_out: Files that training does not see, by name below the root: their ending is none of an image, or they
             lie in no class.
+        refused: Why training would not begin on the folder; "" where it would.
     """
 
     root: str
     files: Sequence[File]
     duplicates: Sequence[Duplicates] = ()
     left_out: Sequence[str] = ()
+    refused: str = ""
 
     @property
     def ok(self) -> bool:
-        """Whether every image can be trained on."""
+        """Whether every image can be trained on; see `refused` for the folder as a whole."""
         return not any(file.fails for file in self.files)
 
     def of_kind(self, kind: str) -> list[tuple[File, str]]:
@@ -149,7 +156,8 @@ class Report:
         kinds = Counter(finding.kind for file in self.files for finding in file.findings)
         return {
             "root": self.root,
-            "ok": self.ok,
+            "ok": self.ok and not self.refused,
+            "refused": self.refused,
             "images": len(self.files),
             "would_fail": sum(file.fails for file in self.files),
             "findings": {kind: kinds[kind] for kind in (*FAILING, *WARNINGS)},

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from dalipipe import inspection
@@ -77,9 +78,11 @@ def test_an_image_in_train_and_val_is_said_to_be_refused(make_image_folder):
     val = make_image_folder("photos/val", classes=("ant", "bee"), per_class=2, seed=1)
     shutil.copy(train / "ant/ant_0.jpg", val / "ant/other.jpg")
     result = run(train.parent)
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert "train/ant/ant_0.jpg  = val/ant/other.jpg" in result.stdout
-    assert "none must be in both" in result.stdout
+    assert "`dalipipe train` refuses the folder as it is" in result.stdout
+    assert "must not share an image" in result.stdout
+    assert "Every image can be decoded." in result.stdout
 
 
 def test_the_fix_script_makes_it_pass(messy, tmp_path):
@@ -111,6 +114,7 @@ def test_json_holds_all_of_it_whatever_the_names(messy, tmp_path):
         "truncated": 1,
         "undecodable": 22,
         "enormous": 0,
+        "unsuitable": 0,
         "large": 0,
         "misnamed": 1,
         "duplicate": 2,
@@ -120,6 +124,20 @@ def test_json_holds_all_of_it_whatever_the_names(messy, tmp_path):
     assert written["duplicates"] == [{"across": "classes", "files": ["ant/ant_0.jpg", "bee/same.jpg"]}]
     assert written["left_out"] == {"endings": {".gif": 1}, "files": ["bee/drawing.gif"]}
     assert written["sizes"]["width_px"]["min"] == 11
+
+
+def test_an_image_that_the_recipe_cannot_use_fails_by_name_and_is_not_moved(good, tmp_path):
+    Image.new("RGB", (9000, 1)).save(good / "bee/thin.png")
+    script = tmp_path / "fix.sh"
+    result = run(good, "--fix-list", script)
+    assert result.exit_code == 1
+    assert "not fit for the recipe: 1" in result.stdout
+    assert "9000 x 1 px" in result.stdout
+    assert "(recipe imagenet-eval)" in result.stdout
+    assert "has nothing to rename or to move" in result.stdout
+    assert run(good, "--recipe", "cifar-train").exit_code == 0
+    refused = run(good, "--recipe", "text-eda")
+    assert (refused.exit_code, "Traceback" in refused.output) == (2, False)
 
 
 def test_many_classes_are_cut_to_those_with_trouble(make_image_folder):
