@@ -97,9 +97,7 @@ def test_only_the_part_that_a_recipe_is_for_is_held_against_it(make_image_folder
     for part in (train, val):
         (part / "bee/thin.png").write_bytes(encoded("PNG", np.full((1, 9000, 3), len(part.name), np.uint8)))
     report = inspect(train.parent, 2, recipe=Recipe.load("demo-train"))
-    assert [file.name for file in report.files if file.fails] == [
-        "val/bee/thin.png"
-    ]  # the twin resizes first
+    assert [file.name for file in report.files if file.fails] == ["val/bee/thin.png"]  # the twin resizes first
 
 
 @pytest.mark.parametrize("trouble", ["none", "one class", "one image", "twins"])
