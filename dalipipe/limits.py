@@ -1,8 +1,11 @@
-"""How large an image may be: one limit for what a header claims and for what a recipe makes of an image."""
+"""How large an image may be, for what a header claims and for what a recipe makes of it; and a batch of them."""
 
 from __future__ import annotations
 
 from PIL import Image
+
+_BATCH_BYTES = 10**9
+_PHOTO_BYTES = 12_000_000
 
 
 def pixel_limit() -> int | None:
@@ -15,3 +18,16 @@ def pixel_limit() -> int | None:
     a loader is made.
     """
     return None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+
+
+def decode_budget(batch_size: int) -> int:
+    """Return how many bytes the images of a batch may take when DALI decodes them at once; what is beyond comes later.
+
+    DALI holds a whole batch of decoded images, of which each may have 500 MB within `pixel_limit`. 1 GB holds 27 photos
+    of 12 megapixels; and as many photos of 4 megapixels as a batch has never wait, however large it is. Each batch that
+    is prepared ahead may take as much; a decoder's own memory, for one image in each thread, comes on top.
+
+    Args:
+        batch_size: Largest batch.
+    """
+    return max(_BATCH_BYTES, _PHOTO_BYTES * batch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ def dali_iterator(loader: DataLoader, epoch: int = 0) -> DALIGenericIterator:
 
     batches = list(loader.batches(epoch))  # a batch sampler may give larger ones than it says
     largest = max([loader.job.batch_size, *map(len, batches)])
-    executor = compile_recipe(replace(loader.job, batch_size=largest), loader.backend)
+    job = replace(loader.job, batch_size=largest, decoded_bytes=math.inf)  # nobody would run again what is put off
+    executor = compile_recipe(job, loader.backend)
     assert isinstance(executor, DaliExecutor)
     return executor.iterator(batches)

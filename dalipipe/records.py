@@ -57,6 +57,7 @@ class Status(IntEnum):
     BLUR_EXCEEDS_IMAGE = 2
     MAKES_TOO_MUCH = 3
     UNREADABLE = 4  # Pillow, whose file it is, has not made the pixels that its header promises
+    PUT_OFF = 5  # beside the others of its batch it would take too much memory: to be run again in a smaller batch
 
 
 _REASONS = {
@@ -64,6 +65,7 @@ _REASONS = {
     Status.BLUR_EXCEEDS_IMAGE: "the image is not larger than half the kernel of GaussianBlur",
     Status.MAKES_TOO_MUCH: "resized or padded as the recipe asks, it would have more px than the limit of {limit}",
     Status.UNREADABLE: "it can't be decoded",
+    Status.PUT_OFF: "the images of its batch, decoded, take too much memory at once",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from dalipipe.errors import ResourceError, SourceError
-from dalipipe.limits import pixel_limit
+from dalipipe.limits import decode_budget, pixel_limit
 from dalipipe.program import Program, program
 from dalipipe.recipe import Levels, Recipe
 from dalipipe.sampling import Batch
@@ -57,6 +58,8 @@ class Job:
         prefetch: Batches prepared ahead.
         device_id: CUDA device; only dali-gpu looks at it.
         output: Form of the images.
+        decoded_bytes: Most bytes that the decoded images of a batch may take at once where DALI decodes them: further
+            ones go through in smaller batches. None: as `decode_budget` says; infinity: any number.
     """
 
     source: Source
@@ -67,6 +70,14 @@ class Job:
     prefetch: int = 2
     device_id: int = 0
     output: Output = Output()
+    decoded_bytes: float | None = None
+
+    @property
+    def budget(self) -> float:
+        """Most bytes that the decoded images of a batch may take at once; one image may take any number."""
+        if self.batch_size == 1:
+            return math.inf
+        return decode_budget(self.batch_size) if self.decoded_bytes is None else self.decoded_bytes
 
     @property
     def levels(self) -> Levels | None:

@@ -28,6 +28,7 @@ from dalipipe.records import RECORD
 
 SETUP_SIGNATURE = nb.void(nb.uint64, nb.uint64, nb.int32, nb.uint64, nb.uint64, nb.int32, nb.int32)
 ROW_BYTES = 8 * COLUMNS
+BUDGET_UNIT = 1000  # bytes: DALI's sides are int32
 RUN_SIGNATURE = nb.void(nb.uint64, nb.uint64, nb.uint64, nb.int32, nb.uint64, nb.uint64, nb.uint64, nb.int32)
 
 
@@ -210,4 +211,34 @@ def looker() -> Compiled:
         callback(RUN_SIGNATURE)(_look_run),
         outputs=((types.BOOL, 0),),
         inputs=((types.UINT8, 1), (types.UINT8, 1)),
+    )
+
+
+def _ration_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins, samples):
+    held = 0
+    for sample in range(samples):
+        sides, most = shape_of(in_shapes, 0, sample, samples, 3), shape_of(in_shapes, 1, sample, samples, 2)
+        need = 3 * sides[0] * sides[1]
+        fits = held == 0 or held + need <= most[0] * BUDGET_UNIT
+        held += need if fits else 0
+        shape_of(out_shapes, 0, sample, samples, 1)[0] = 1 if fits else 0
+
+
+def _nothing_run(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
+    """Write nothing: a shape says all."""
+
+
+@cache
+def rationer() -> Compiled:
+    """Return the operator that says which images of a batch may be decoded at once; only its setup sees a whole batch.
+
+    Empty (H, W, 0) uint8 of the size of an image, empty (n, 0) uint8 for a budget of n * BUDGET_UNIT bytes
+    -> uint8 of one element where the image and those before it are within the budget, as the first one always is;
+    of none where not.
+    """
+    return Compiled(
+        callback(SETUP_SIGNATURE)(_ration_setup),
+        callback(RUN_SIGNATURE)(_nothing_run),
+        outputs=((types.UINT8, 1),),
+        inputs=((types.UINT8, 3), (types.UINT8, 2)),
     )

@@ -360,8 +360,9 @@ def prepare(items: Sequence[Item], kind: str) -> tuple[tuple[Any, ...], Any]:
     return ([np.ascontiguousarray(item) if kind == "pixels" else encode(item) for item in items],), items
 
 
-def _inputs(feed: Feed, kind: str, turned: bool) -> tuple[Loaded, DataNode, DataNode]:
+def _inputs(feed: Feed, kind: str, job: Job) -> tuple[Loaded, DataNode, DataNode]:
     """Return images, uniforms and labels."""
+    turned = job.recipe.apply_exif_orientation
     bytes_of, pixels_of = (types.UINT8, 1, ""), (types.UINT8, 3, "HWC")
     first = [pixels_of] if kind == "pixels" else [bytes_of]
     if kind.startswith("mixed"):
@@ -372,10 +373,10 @@ def _inputs(feed: Feed, kind: str, turned: bool) -> tuple[Loaded, DataNode, Data
     if kind == "pixels":
         return InMemory(nodes[0], all_fine()), nodes[-2], nodes[-1]
     if not kind.startswith("mixed"):
-        return load(nodes[0], kind, turned), nodes[-2], nodes[-1]
+        return load(nodes[0], kind, turned, budget=job.budget), nodes[-2], nodes[-1]
     kept = nodes[2]
     memory = InMemory(split(nodes[1], kept)[0], split(all_fine(), kept)[0])
-    return Mixed(kept, memory, load(nodes[0], kind, turned, kept)), nodes[-2], nodes[-1]
+    return Mixed(kept, memory, load(nodes[0], kind, turned, kept, job.budget)), nodes[-2], nodes[-1]
 
 
 def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
@@ -396,7 +397,7 @@ def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
         exec_dynamic=True,
     )
     with pipeline:
-        loaded, uniforms, label = _inputs(feed, kind, job.recipe.apply_exif_orientation)
+        loaded, uniforms, label = _inputs(feed, kind, job)
         records, status = resolve_node(job.program, uniforms, loaded.shape)
         images, failed = lower(job, loaded, records, device)
         if job.recipe.channels[-1] == 1:

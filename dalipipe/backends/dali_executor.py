@@ -99,7 +99,8 @@ class DaliExecutor:
 
     DALI reads ahead, and gives up a whole batch when one of its samples fails, naming no file. So the executor keeps
     the batches that it fed in a queue; when DALI raises, the batch at the head of the queue is the one that failed,
-    and its samples are run again one by one, which yields the good ones and names the bad.
+    and its samples are run again one by one, which yields the good ones and names the bad. Samples that the graph put
+    off, because decoded they would take too much memory beside the others, are run again in smaller batches.
 
     Args:
         job: What to run.
@@ -121,6 +122,7 @@ class DaliExecutor:
         self._feed_error: BaseException | None = None
         self._iterator: DALIGenericIterator | None = None
         self._single: DaliExecutor | None = None
+        self._parts: _Parts | None = None
         self._running = False
         _open.add(self)
         forks.register(self)
@@ -229,7 +231,8 @@ class DaliExecutor:
         codes = status.flatten().tolist()
         if not any(codes):
             return Result(batch, images, labels)
-        failures = {at: status_reason(Status(code)) for at, code in enumerate(codes) if code}
+        late = [at for at, code in enumerate(codes) if code == Status.PUT_OFF]
+        failures = {at: status_reason(Status(code)) for at, code in enumerate(codes) if code and at not in late}
         for at in [at for at, code in enumerate(codes) if code == Status.UNREADABLE]:
             result = self._by_pillow(_only(batch, at))
             if result.failures:
@@ -237,8 +240,26 @@ class DaliExecutor:
             else:
                 images[at] = result.images[0]
                 del failures[at]
+        if late:
+            failures = dict(sorted((failures | self._later(batch, late, images)).items()))
         good = torch.tensor([at not in failures for at in range(len(codes))], device=images.device)
         return Result(batch, images[good], labels[good], failures)
+
+    def _later(self, batch: Batch, late: list[int], images: torch.Tensor) -> dict[int, str]:
+        """Put the images of samples that were put off where they belong; return why some of them can't be used."""
+        if self._parts is None:
+            self._parts = _Parts(replace(self.job, prefetch=1), self._graph_device, self._graph)
+        failures: dict[int, str] = {}
+        done = len(batch) - len(late)
+        while late:
+            # About as many as fitted; and each by itself, since the next one would be decoded meanwhile.
+            size = min(len(late), done + done // 4 + 1)
+            part, late = late[:size], late[size:]
+            result, left = self._parts.one(batch.select(np.isin(np.arange(len(batch)), part)))
+            images[[at for number, at in enumerate(part) if number not in result.failures]] = result.images
+            failures |= {part[number]: reason for number, reason in result.failures.items() if number not in left}
+            late, done = sorted([part[number] for number in left] + late), size - len(left)
+        return failures
 
     def _repair(self, batch: Batch, _error: Exception) -> Result:
         """Return what can be had of a batch that DALI gave up, its samples run one by one."""
@@ -259,7 +280,7 @@ class DaliExecutor:
             for pipeline in self._iterator._pipes:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(pipeline._pipe))  # so that nothing ever takes it apart
                 pipeline._pipe = None
-        self._single = self._iterator = None
+        self._single = self._parts = self._iterator = None
         self._batches, self._feed_error = with_items(self.job, self._kind, ()), None
         self._ahead.clear()
 
@@ -321,12 +342,29 @@ class DaliExecutor:
 
     def _forget(self) -> None:
         """Give up the pipeline; the next epoch has a new one."""
-        if self._single is not None:
-            self._single.close()
-        self._single = self._iterator = None
+        for other in (self._single, self._parts):
+            if other is not None:
+                other.close()
+        self._single = self._parts = self._iterator = None
         self._stop_asking()
         self._ahead.clear()
 
     def close(self) -> None:
         """Release DALI's threads and memory."""
         self._forget()
+
+
+class _Parts(DaliExecutor):
+    """An executor for batches by themselves, which says what was put off once more."""
+
+    _left: Sequence[int] = ()
+
+    def one(self, batch: Batch) -> tuple[Result, Sequence[int]]:
+        """Return what became of a batch, and the positions that were put off; the first one never is."""
+        self._left = ()
+        (result,) = self.run([batch])
+        return result, self._left
+
+    def _later(self, batch: Batch, late: list[int], images: torch.Tensor) -> dict[int, str]:
+        self._left = late
+        return dict.fromkeys(late, status_reason(Status.PUT_OFF))

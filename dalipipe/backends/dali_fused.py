@@ -241,7 +241,7 @@ def _decode_windows(
     table, turned = bytes_constant(job.program.table), job.recipe.apply_exif_orientation
     mixed = kind.startswith("mixed")
     kept = place[0] != 0
-    loaded = load(item, kind, turned, kept if mixed else None)
+    loaded = load(item, kind, turned, kept if mixed else None, job.budget)
     size = merge(split(place[1:3], kept)[0], loaded.shape[0:2], kept) if mixed else loaded.shape
     records, status, start, extent = operator(window(), table, uniforms, size)
     box = None if turned else {"start": start, "shape": extent}

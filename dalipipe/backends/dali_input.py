@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
-from dalipipe.backends.compiled import looker, operator, turner
+from dalipipe.backends.compiled import BUDGET_UNIT, looker, operator, rationer, turner
 from dalipipe.backends.dali_pillow import reader, sizer
 from dalipipe.limits import pixel_limit
 from dalipipe.records import Status
@@ -94,7 +96,7 @@ class Encoded:
         others: The bytes of the others.
         size: Of the others: height, width, 3, 0, int32.
         shape: See `Loaded`.
-        fine: `Status.OK` of each.
+        fine: `Status.OK` of each, or `Status.PUT_OFF`.
         turn: How DALI's are to be turned once they are decoded, see `turner`; None where photos are not turned.
     """
 
@@ -140,14 +142,17 @@ class Mixed:
         return pixels, failed
 
 
-def load(item: DataNode, kind: str, turned: bool, kept: DataNode | None = None) -> Encoded:
+def load(item: DataNode, kind: str, turned: bool, kept: DataNode | None = None, budget: float = math.inf) -> Encoded:
     """Return encoded images.
+
+    Those that don't fit into the budget have `Status.PUT_OFF`; one px stands for each.
 
     Args:
         item: The bytes of their paths or of themselves.
         kind: "path" or "bytes", or either after "mixed".
         turned: Whether photos are turned as their camera noted it.
         kept: Which items of the batch are left out, because their pixels are in memory; None for none.
+        budget: Most bytes that the decoded images of a batch may take at once.
     """
 
     def rest(node: DataNode) -> DataNode:
@@ -163,7 +168,45 @@ def load(item: DataNode, kind: str, turned: bool, kept: DataNode | None = None) 
         turn, shape = operator(turner(), own, shape)
     size = operator(sizer(turned), others)
     shape = merge(shape, fn.cast(size[0:3], dtype=types.INT64), dalis)
-    return Encoded(dalis, own, others, size, shape, rest(all_fine()), turn)
+    images = Encoded(dalis, own, others, size, shape, rest(all_fine()), turn)
+    return images if budget == math.inf else _within(budget, images, rest)
+
+
+def _within(budget: float, images: Encoded, rest: Callable[[DataNode], DataNode]) -> Encoded:
+    """Return the images with one of one px in the place of each that is beyond a budget.
+
+    So what follows, on any device, sees a whole and sound batch; nothing is decoded in vain.
+
+    Args:
+        budget: In bytes.
+        images: As they are.
+        rest: Takes a constant to the samples of the batch that are encoded.
+    """
+
+    def constant(numbers: NDArray[Any], dtype: types.DALIDataType) -> DataNode:
+        return rest(types.Constant(numbers, dtype=dtype, device="cpu"))
+
+    sides = fn.cat(fn.cast(images.shape[0:2], dtype=types.INT32), constant(np.zeros(1, np.int32), types.INT32))
+    most = constant(np.zeros((int(budget) // BUDGET_UNIT, 0), np.uint8), types.UINT8)
+    late = operator(rationer(), fn.zeros(shape=sides, dtype=types.UINT8), most).shape(dtype=types.INT64)[0] == 0
+    own_late, others_late = split(late, images.dalis)
+    dalis = images.dalis | late
+    in_own = split(late, dalis)[0]
+
+    def instead(numbers: NDArray[Any], dtype: types.DALIDataType, node: DataNode, all_of: bool) -> DataNode:
+        before, after = (late, late) if all_of else (own_late, in_own)
+        return merge(split(constant(numbers, dtype), late)[0], split(node, before)[1], after)
+
+    turn = images.turn
+    return Encoded(
+        dalis,
+        own=instead(stand_in("bytes"), types.UINT8, images.own, all_of=False),
+        others=split(images.others, others_late)[1],
+        size=split(images.size, others_late)[1],
+        shape=instead(np.array([1, 1, 3], np.int64), types.INT64, images.shape, all_of=True),
+        fine=instead(np.array([Status.PUT_OFF], np.int32), types.INT32, images.fine, all_of=True),
+        turn=None if turn is None else instead(np.zeros(3, np.int32), types.INT32, turn, all_of=False),
+    )
 
 
 def all_fine() -> DataNode:

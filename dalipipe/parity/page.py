@@ -24,6 +24,11 @@ REMAINS: Final = (
     "A JPEG whose coded data is damaged, but goes on to its end marker, is a picture to Pillow, and so everywhere. Of",
     "such files about one in a thousand shows other pixels in a window than in the whole, where the damage is.",
 )
+HUGE: Final = (
+    "DALI holds a batch of decoded images. Those beyond 1 GB, and beyond 12 MB a sample of the batch size, go through",
+    "afterwards in smaller batches; nothing else of the batch changes. Batches that are prepared ahead, and the",
+    "decoders of the threads, take memory besides.",
+)
 COLLECTIONS: Final[tuple[tuple[str, int, int], ...]] = (
     ("github.com/image-rs/image", 321, 34),
     ("github.com/libvips/libvips", 51, 1),
@@ -79,6 +84,8 @@ def page() -> str:
         *(f"| {name} | {files} | {refused} | 0 | 0 |" for name, files, refused in COLLECTIONS),
         "",
         *REMAINS,
+        "",
+        *HUGE,
         "",
     ]
     return "\n".join(lines)

@@ -1,10 +1,12 @@
-"""Takes files that claim too many px through every backend on the CPU; prints what that cost, as JSON.
+"""Takes files that claim too many px, and batches of large images, through the backends; prints the cost, as JSON.
 
 To be run as a process of its own, whose peak of memory counts: python -m tests.faults.memory
 """
 
+import ctypes
 import io
 import json
+import math
 import re
 from pathlib import Path
 
@@ -22,6 +24,7 @@ RECIPES = (
     Recipe(name="whole", ops=(ops.Resize(size=(16, 16)), ops.ToDtype(scale=True))),
 )
 WITHIN_PX = 9_000  # side of an image that the limit lets through
+LARGE_PX, LARGE_COUNT = 5_000, 6  # 450 MB, decoded
 
 
 class Items:
@@ -53,6 +56,7 @@ def _peak_mb() -> float:
 
 def _forget_peak() -> None:
     """Begin to measure anew: what came before, such as compiling, must not hide what follows."""
+    ctypes.CDLL(None).malloc_trim(0)  # gives back what is free already
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -79,12 +83,34 @@ def run(backend: str, claims: dict[str, bytes], cache: bool = False) -> dict[str
     return {"reasons": reasons, "delivered": delivered, "grown_mb": round(grown)}
 
 
+def run_large(backend: str, decoded_bytes: float) -> dict[str, int]:
+    """Run a batch of large images, decoded whole; return how many came, and by how many MB the process grew."""
+    items = []
+    for number in range(LARGE_COUNT):
+        buffer = io.BytesIO()
+        Image.new("RGB", (LARGE_PX, LARGE_PX), (number, 8, 7)).save(buffer, "PNG", compress_level=1)
+        items.append(buffer.getvalue())
+    job = Job(Items([_good(), *items]), RECIPES[1], 0, LARGE_COUNT, 2, prefetch=1, decoded_bytes=decoded_bytes)
+    executor = compile_recipe(job, backend)
+    list(executor.run(batched([0], 1, epoch=0, drop_last=False)))
+    _forget_peak()
+    before, delivered = _peak_mb(), 0
+    for result in executor.run(batched(range(1, 1 + LARGE_COUNT), LARGE_COUNT, epoch=0, drop_last=False)):
+        delivered += len(result.images)
+    grown = _peak_mb() - before
+    executor.close()
+    return {"delivered": delivered, "grown_mb": round(grown)}
+
+
 def main() -> None:
     claims = {name: make(*size) for name, (make, size) in (CLAIMS | NEAR_CLAIMS).items()}
     backends = [name for name in BACKENDS if name != "dali-gpu"]
     found = {backend: run(backend, claims) for backend in backends}
     found["dali-cpu with a cache"] = run("dali-cpu", claims, cache=True)
     found["within the limit"] = run("dali-cpu", {"large": progressive_jpeg(WITHIN_PX, WITHIN_PX)})
+    for backend in ("dali-cpu", "dali-cpu-stock"):
+        found[f"{backend} in parts"] = run_large(backend, 80_000_000)
+    found["at once"] = run_large("dali-cpu", math.inf)
     print(json.dumps(found))
 
 

@@ -17,7 +17,7 @@ from dalipipe.limits import pixel_limit
 from dalipipe.recipe import Recipe
 from dalipipe.sampling import batched
 from tests.faults.headers import CLAIMS, NEAR_CLAIMS
-from tests.faults.memory import Items
+from tests.faults.memory import LARGE_COUNT, LARGE_PX, Items
 
 CPU_BACKENDS = [name for name in BACKENDS if name != "dali-gpu"]
 ROOT = Path(__file__).parents[2]
@@ -51,6 +51,16 @@ def test_a_claim_costs_no_memory_and_no_other_image(measured, kind):
 
 def test_the_measure_sees_what_a_decoder_takes(measured):
     assert measured["within the limit"]["grown_mb"] > BOUND_MB
+
+
+LARGE_MB = 3 * LARGE_PX**2 * LARGE_COUNT / 1e6
+
+
+@pytest.mark.parametrize("backend", ["dali-cpu", "dali-cpu-stock"])
+def test_a_batch_of_large_images_takes_the_memory_of_few(measured, backend):
+    parts, at_once = measured[f"{backend} in parts"], measured["at once"]
+    assert parts["delivered"] == at_once["delivered"] == LARGE_COUNT
+    assert parts["grown_mb"] < 0.55 * LARGE_MB < at_once["grown_mb"]
 
 
 def png(height: int, width: int) -> bytes:
