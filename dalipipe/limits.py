@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 _BATCH_BYTES = 10**9
-_PHOTO_BYTES = 12_000_000
+_PHOTO_BYTES = 48_000_000
 
 
 def pixel_limit() -> int | None:
@@ -23,9 +23,10 @@ def pixel_limit() -> int | None:
 def decode_budget(batch_size: int) -> int:
     """Return how many bytes the images of a batch may take when DALI decodes them at once; what is beyond comes later.
 
-    DALI holds a whole batch of decoded images, of which each may have 500 MB within `pixel_limit`. 1 GB holds 27 photos
-    of 12 megapixels; and as many photos of 4 megapixels as a batch has never wait, however large it is. Each batch that
-    is prepared ahead may take as much; a decoder's own memory, for one image in each thread, comes on top.
+    DALI holds a whole batch of decoded images, of which each may have 500 MB within `pixel_limit`. What comes
+    later is read twice and not prepared ahead, so a camera's photos must not wait: as many of 16 megapixels as a batch
+    has never do. Each batch that is prepared ahead may take as much; a decoder's own memory, for one image in each
+    thread, comes on top.
 
     Args:
         batch_size: Largest batch.

@@ -25,7 +25,7 @@ REMAINS: Final = (
     "such files about one in a thousand shows other pixels in a window than in the whole, where the damage is.",
 )
 HUGE: Final = (
-    "DALI holds a batch of decoded images. Those beyond 1 GB, and beyond 12 MB a sample of the batch size, go through",
+    "DALI holds a batch of decoded images. Those beyond 1 GB, and beyond 48 MB a sample of the batch size, go through",
     "afterwards in smaller batches; nothing else of the batch changes. Batches that are prepared ahead, and the",
     "decoders of the threads, take memory besides.",
 )
