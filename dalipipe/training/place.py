@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 from dalipipe.errors import ConfigError
-from dalipipe.sources.clutter import is_clutter, is_run
 
 
 def new_output() -> Path:
@@ -34,6 +33,8 @@ def require_apart(output: Path, data: Path) -> None:
     Raises:
         ConfigError: it is the folder of the data, or one in it that holds something other than a run.
     """
+    from dalipipe.sources.clutter import is_clutter, is_run  # here, so that help needs no NumPy
+
     root = Path(os.path.realpath(data.expanduser()))
     try:
         names = [entry.name for entry in output.iterdir()] if _lies_in(output, root) else []

@@ -6,10 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dalipipe import geometry, ops, regions
+from dalipipe import ops, regions
 from dalipipe import records as rec
 from dalipipe.backends import torchvision as reference
 from dalipipe.backends.kernels import run_steps
+from dalipipe.program import program as program_of
 from dalipipe.recipe import Recipe
 
 GUARD = 1024
@@ -39,7 +40,7 @@ def draw(chain: tuple[ops.Op, ...], height: int, width: int, seed: int):
     """Return an image, the records of a sample and the output's size."""
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    program = geometry.program(Recipe.model_construct(name="chain", ops=chain))
+    program = program_of(Recipe.model_construct(name="chain", ops=chain))
     records, status = program.resolve(rng.random(sum(program.counts)), height, width)
     assert status is rec.Status.OK
     return image, records, (int(records[-1, rec.OUT_H]), int(records[-1, rec.OUT_W]))

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from dalipipe.errors import ConfigError
 from dalipipe.training.checkpoint import Checkpoint, load_checkpoint
@@ -14,7 +15,7 @@ def epoch(number, val_acc):
 
 
 def checkpoint(number):
-    return Checkpoint("resnet18", ("a", "b"), "", "", {}, number, {})
+    return Checkpoint("resnet18", ("a", "b"), "", "", {"fc.bias": torch.zeros(2)}, number, {})
 
 
 def test_best_is_the_best_epoch_and_last_the_last(tmp_path):

@@ -150,7 +150,7 @@ def test_a_balanced_sampler_shows_each_class_as_often(unequal):
     assert (plain.bincount() / len(plain)).tolist() == pytest.approx([1 / 5, 2 / 5, 2 / 5])
     assert (balanced.bincount() / len(balanced)).tolist() == pytest.approx([1 / 3] * 3, abs=0.1)
     assert len(plain) == len(balanced)
-    assert data.val.sampler is None
+    assert list(data.val.sampler) == list(range(len(data.val.source)))
     assert torch.equal(labels_of(config(unequal, val_fraction=0.4, batch_size=5, balance="sampler"))[1], balanced)
 
 

@@ -212,17 +212,20 @@ def assert_goes_on(data, cfg, message, spoil, mend):
 
 def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(data, disk):
     cfg = config(data, checkpoint_every="1h").model_copy(update={"output": disk / "run"})
-    message = "must be writable, got No space left on device. Free some space or choose another --output."
+    message = "must be writable, got No space left on device. Free some space or choose another place."
     assert_goes_on(data, cfg, message, lambda: fill(disk), (disk / "filler").unlink)
 
 
 def test_a_disk_that_becomes_read_only_is_said_and_leaves_the_last_checkpoint(data, disk):
-    def remount(how):
-        subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
-
     cfg = config(data, checkpoint_every="1h").model_copy(update={"output": disk / "run"})
+    place = str(cfg.output / "checkpoints")  # not the whole disk, on which the run has a file open
+
+    def seal():
+        subprocess.run(["mount", "--bind", place, place], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
+
     message = "must be writable, got Read-only file system"
-    assert_goes_on(data, cfg, message, lambda: remount("ro"), lambda: remount("rw"))
+    assert_goes_on(data, cfg, message, seal, lambda: subprocess.run(["umount", place], check=True))
 
 
 def test_a_read_only_directory_is_refused_before_anything_is_done(data, disk):
