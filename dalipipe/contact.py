@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from dalipipe import plan
-from dalipipe.backends import Job, Output, compile_recipe
+from dalipipe import plan, samples
+from dalipipe.backends import Job, compile_recipe
 from dalipipe.backends.torchvision import decode
 from dalipipe.canvas import ACCENT, GREY, INK, Canvas
-from dalipipe.errors import SourceError
+from dalipipe.errors import SourceError, listed
 from dalipipe.parity.images import open_images, spread_out
 from dalipipe.program import program
 from dalipipe.recipe import Recipe
 from dalipipe.records import ARGS, DO, OUT_H, OUT_W, Do
 from dalipipe.sampling import Batch
-from dalipipe.sources import Source
+from dalipipe.sources import Source, split_sources
 from dalipipe.sources.base import name_of
 
 _TILE: Final = 128
@@ -29,7 +31,7 @@ _MARGIN: Final = 24
 _LABEL: Final = 150
 _HEAD: Final = 74
 _LINE: Final = 13
-_BACKEND: Final = "torchvision"  # the reference: it runs everywhere, and every backend takes the same decisions
+_log = logging.getLogger("dalipipe")
 
 
 def preview(
@@ -41,31 +43,39 @@ def preview(
     seed: int = 0,
     epoch: int = 0,
     decisions: bool = False,
+    backend: str = "auto",
 ) -> Image.Image:
     """Return a picture of some images, each beside what a recipe makes of it. A notebook shows it.
 
     Args:
-        data: A folder that holds a folder of images for each class (or a folder train that does), or a source; None for
-            generated pictures.
+        data: A folder that holds a folder of images for each class (or a folder train that does), of which the images
+            that `dalipipe train` trains on are shown; or a source; None for generated pictures.
         recipe: A recipe, its name or its file.
-        images: How many, evenly spread over the data. Files that can't be decoded are left out.
+        images: How many, evenly spread over the data. Files that can't be used are left out, with a warning.
         variants: How many of each, from as many epochs; one for a recipe without random ops.
         seed: Seed of the random decisions: a training with this seed sees these very images.
         epoch: The first epoch.
         decisions: Whether to write below each what was decided: box, flip, angle, factors.
+        backend: What makes the images; "auto" is that of a training here.
 
     Raises:
         RecipeError: there is no such recipe, or it is one for text.
-        SourceError: the data can't be used, or none of the images can be decoded.
+        SourceError: the data can't be used, or none of the images can be.
+        ConfigError: there is no such backend.
+        BackendError: the backend lacks an op of the recipe, or can't run here.
     """
     loaded = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     loaded.require_kind("image")
-    source = open_images(data) if data is None or isinstance(data, str | os.PathLike) else data
+    source = _training_images(data) if data is None or isinstance(data, str | os.PathLike) else data
     epochs = range(epoch, epoch + (variants if loaded.is_random else 1))
     indices = np.array(spread_out(len(source), images), np.int64)
-    made, good = _draw(source, loaded, seed, epochs, indices)
+    made, bad = _draw(Job(source, loaded, seed, batch_size=len(indices)), backend, epochs, indices)
+    good = [place for place in range(len(indices)) if place not in bad]
+    reasons = [f"{name_of(source, int(indices[place]))}: {reason}" for place, reason in bad.items()]
     if not good:
-        raise SourceError("preview: some image must be readable, got none. Check the files.")
+        raise SourceError(f"preview: some image must be usable, got none ({reasons[0]}). Check the files.")
+    if bad:
+        _log.warning("preview: %d images can't be used and are left out: %s", len(bad), listed(reasons, separator="; "))
     originals = [decode(source.item(int(indices[position])), loaded).permute(1, 2, 0).numpy() for position in good]
     words = [
         [decided(loaded, seed, number, int(indices[position]), original.shape[:2]) for number in epochs]
@@ -100,24 +110,46 @@ def _headline(canvas: Canvas, recipe: Recipe, epochs: range, width: int) -> None
         canvas.text((_column(1 + place), _HEAD - 22), f"epoch {number}" if len(epochs) > 1 else recipe.name, 12, GREY)
 
 
-def _draw(
-    source: Source, recipe: Recipe, seed: int, epochs: range, indices: NDArray[np.int64]
-) -> tuple[list[NDArray[np.uint8]], list[int]]:
-    """Return the images of each epoch, (n, H, W, 3) uint8, and the places of those that could be decoded."""
-    batches = [Batch(number, indices, np.zeros_like(indices)) for number in epochs]
-    job = Job(source, recipe, seed, batch_size=len(indices), output=Output("uint8"))
-    executor = compile_recipe(job, _BACKEND)
+def _training_images(data: str | os.PathLike[str] | None) -> Source:
+    """Return the images of a folder that training takes, in its order; all of them where it would not take the folder.
+
+    Raises:
+        SourceError: the folder can't be used.
+    """
+    root = samples.ensure() if data is None else data
     try:
-        results = list(executor.run(batches))
+        return split_sources(root)[0]
+    except SourceError:
+        return open_images(root)
+
+
+def _draw(
+    job: Job, backend: str, epochs: range, indices: NDArray[np.int64]
+) -> tuple[list[NDArray[np.uint8]], dict[int, str]]:
+    """Return the images of each epoch, (n, H, W, 3) uint8, and why those at some places can't be used in some epoch."""
+    batches = [Batch(number, indices, np.zeros_like(indices)) for number in epochs]
+    made: list[dict[int, NDArray[np.uint8]]] = []
+    bad: dict[int, str] = {}
+    executor = compile_recipe(job, backend)
+    try:
+        for result in executor.run(batches):
+            good = iter(_pixels(result.images, job.recipe))
+            made.append({place: next(good) for place in range(len(indices)) if place not in result.failures})
+            bad |= result.failures
     finally:
         executor.close()
-    good = [place for place in range(len(indices)) if not any(place in result.failures for result in results)]
-    made = []
-    for result in results:
-        kept = [place for place in range(len(indices)) if place not in result.failures]
-        pixels = result.images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        made.append(pixels[[kept.index(place) for place in good]])
-    return made, good
+    kept = [place for place in range(len(indices)) if place not in bad]
+    return [np.stack([images[place] for place in kept]) if kept else np.empty(0, np.uint8) for images in made], bad
+
+
+def _pixels(images: torch.Tensor, recipe: Recipe) -> NDArray[np.uint8]:
+    """Return images as a network gets them as levels that people can look at, (n, H, W, 3)."""
+    levels = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().double().numpy()
+    if recipe.levels is not None:
+        mean, std = recipe.levels
+        levels = levels * std + mean
+    pixels: NDArray[np.uint8] = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def decided(recipe: Recipe, seed: int, epoch: int, index: int, size: tuple[int, ...]) -> list[str]:

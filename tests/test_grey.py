@@ -218,9 +218,9 @@ def test_pictures_and_parity_take_grey_recipes(tmp_path):
         channels=3,
     )
     source = ArraySource(RNG.integers(0, 256, (4, 19, 23, 3), dtype=np.uint8), [0, 0, 1, 1])
-    pictures, good = _draw(source, made, 0, range(1), np.arange(4))
+    pictures, bad = _draw(Job(source, made, batch_size=4), "torchvision", range(1), np.arange(4))
     assert pictures[0].shape == (4, 16, 16, 3)
-    assert good == [0, 1, 2, 3]
+    assert not bad
     for place in range(4):
         Image.fromarray(pictures[0][place]).save(tmp_path / f"{place}.png")
 

@@ -45,8 +45,14 @@ def preview(
     decisions: Annotated[
         bool, typer.Option("--decisions", help="Images: write what was decided below each: box, angle, flip.")
     ] = False,
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="NAME", help="Images: what makes them; auto is that of a training here.")
+    ] = "auto",
 ) -> None:
-    """Show what a recipe makes of images, on a contact sheet, or of the sentences of a file."""
+    """Show what a recipe makes of images, on a contact sheet, or of the sentences of a file.
+
+    Of images, those are shown that `dalipipe train` trains on, as it gets them with the same --seed.
+    """
     loaded = Recipe.load(recipe)
     if path is not None and path.suffix.lower() in SENTENCE_FILES:
         loaded.require_kind("text")
@@ -57,6 +63,7 @@ def preview(
         return
     if output is None:
         raise ConfigError("--output: must name a file for the contact sheet, got none. Add --output sheet.png.")
+    from dalipipe.backends import resolve_backend
     from dalipipe.canvas import require_form, save
     from dalipipe.contact import preview as contact_sheet
     from dalipipe.places import require_places
@@ -64,7 +71,15 @@ def preview(
     require_places({"--output": output}, [path, recipe])
     require_form(output)
     sheet = contact_sheet(
-        path, loaded, images=images, variants=variants or 8, seed=seed, epoch=epoch, decisions=decisions
+        path,
+        loaded,
+        images=images,
+        variants=variants or 8,
+        seed=seed,
+        epoch=epoch,
+        decisions=decisions,
+        backend=(chosen := resolve_backend(backend)),
     )
     save(sheet, output)
-    results(beside=[output]).print(f"Wrote {output}, {sheet.width} x {sheet.height} px.", markup=False, soft_wrap=True)
+    wrote = f"Wrote {output}, {sheet.width} x {sheet.height} px, with the images that {chosen} makes."
+    results(beside=[output]).print(wrote, markup=False, soft_wrap=True)

@@ -6,10 +6,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import dalipipe
+from dalipipe import contact
 from dalipipe.cli import app
 from dalipipe.contact import decided
 from dalipipe.errors import RecipeError
 from dalipipe.recipe import Recipe
+from dalipipe.training.config import TrainConfig
+from dalipipe.training.data import open_data
+from dalipipe.training.observer import Observer
 
 
 def invoke(*arguments):
@@ -29,7 +33,7 @@ def test_a_sheet_shows_each_image_beside_its_variants(make_image_folder, tmp_pat
     assert larger.width > small[0] and larger.height > small[1]
 
 
-def test_the_sheet_is_what_a_training_with_its_seed_sees(make_image_folder):
+def test_seed_and_epoch_decide_what_is_seen(make_image_folder):
     folder = make_image_folder(per_class=2)
     first, again, other, later = (
         np.asarray(dalipipe.preview(folder, "cifar-train", images=2, variants=1, seed=seed, epoch=epoch))
@@ -37,6 +41,23 @@ def test_the_sheet_is_what_a_training_with_its_seed_sees(make_image_folder):
     )
     assert (first == again).all()
     assert (first != other).any() and (first != later).any()
+
+
+@pytest.mark.parametrize("name", ["cifar-train", "imagenet-train-strong"])  # the latter erases what is normalised
+def test_the_sheet_is_what_a_training_with_its_seed_sees(make_image_folder, monkeypatch, name):
+    folder, shown = make_image_folder(classes=("ant", "bee"), per_class=5), []
+    monkeypatch.setattr(contact.Canvas, "tile", lambda _canvas, _at, pixels, _size: shown.append(pixels))
+    dalipipe.preview(folder, name, images=100, variants=2, seed=7)
+    cfg = TrainConfig(data=folder, recipe=name, seed=7, batch_size=4)
+    mean, std = (np.reshape(part, (3, 1, 1)) for part in Recipe.load(name).levels)
+    with open_data(cfg, 0, Observer()) as data:
+        assert len(shown) == 3 * len(data.train.source)
+        for epoch in range(2):
+            for images, _ in data.train:
+                indices = data.train.last_indices
+                levels = np.clip(np.rint(images.double().numpy() * std + mean), 0, 255).astype(np.uint8)
+                for index, pixels in zip(indices, levels, strict=True):
+                    np.testing.assert_array_equal(shown[3 * int(index) + 1 + epoch], pixels.transpose(1, 2, 0))
 
 
 def test_decisions_are_written_below(make_image_folder):
@@ -51,8 +72,15 @@ def test_decisions_are_written_below(make_image_folder):
 def test_an_image_that_can_not_be_read_is_left_out(make_image_folder):
     folder = make_image_folder(per_class=2)
     whole = dalipipe.preview(folder, "cifar-train", images=4).height
-    next(path for path in sorted(folder.rglob("*")) if path.is_file()).write_bytes(b"no image")
-    assert dalipipe.preview(folder, "cifar-train", images=4).height < whole
+    for path in sorted(folder.rglob("*_0.*")):
+        path.write_bytes(b"no image")
+    out = folder.parent / "sheet.png"
+    result = invoke(folder, "--recipe", "cifar-train", "--output", out, "--images", 4, "--backend", "torchvision")
+    assert result.exit_code == 0, result.output
+    assert "can't be used and are left out" in result.stderr and "_0." in result.stderr
+    assert "with the images that torchvision makes" in result.stdout
+    with Image.open(out) as sheet:
+        assert sheet.height < whole
 
 
 @pytest.mark.parametrize(
