@@ -1,5 +1,6 @@
 """A loader in a forked process: threads stay with the parent; the child makes its own instead of waiting for ever."""
 
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -7,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from nvidia.dali import fn
+from nvidia.dali.pipeline import Pipeline
+
+from dalipipe.backends import dali_executor  # noqa: F401 - which lets go of pipelines in forked children
 
 ROOT = Path(__file__).resolve().parents[1]
 BACKENDS = ["dali-cpu", "dali-cpu-stock", "torchvision"]
@@ -82,3 +87,30 @@ def test_a_loader_can_be_sent_to_a_spawned_process(make_image_folder):
     child.start()
     assert queue.get(timeout=120) == wanted
     child.join()
+
+
+def _collect(queue):
+    gc.collect()
+    queue.put("collected")
+
+
+def test_a_forked_child_is_not_held_up_by_a_pipeline_that_was_garbage():
+    """Python takes cycles apart when it likes: in a child that would wait for the parent's threads for ever."""
+    gc.collect()
+    gc.disable()
+    try:
+        pipeline = Pipeline(2, 1, device_id=None)
+        with pipeline:
+            pipeline.set_outputs(fn.zeros(shape=[1]))
+        pipeline.build()
+        pipeline.run()
+        pipeline.itself = pipeline
+        del pipeline
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        child = context.Process(target=_collect, args=(queue,))
+        child.start()
+        assert queue.get(timeout=60) == "collected"
+        child.join()
+    finally:
+        gc.enable()

@@ -94,6 +94,22 @@ def _only(batch: Batch, position: int) -> Batch:
     return batch.select(np.arange(len(batch)) == position)
 
 
+class _Pipelines:
+    """All pipelines of this process, those that are garbage already among them."""
+
+    def let_go(self) -> None:
+        """Forget them: DALI waits for ever, or aborts, where a child takes apart what has its threads elsewhere."""
+        for known in list(Pipeline._pipes):
+            pipeline = known()
+            if pipeline is not None and pipeline._pipe is not None:
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(pipeline._pipe))  # so that nothing ever takes it apart
+                pipeline._pipe = None
+
+
+_pipelines = _Pipelines()
+forks.register(_pipelines)
+
+
 class DaliExecutor:
     """A DALI pipeline behind a DALIGenericIterator, with an account of the batches inside it.
 
@@ -273,13 +289,11 @@ class DaliExecutor:
         return Result(batch, images, labels, failures)
 
     def let_go(self) -> None:
-        """Forget the parent's pipeline: DALI aborts a process that takes apart what has its threads elsewhere."""
+        """Forget the parent's pipeline; see `_Pipelines`."""
         global _lost_cuda
         if self._iterator is not None:
             _lost_cuda = _lost_cuda or self._graph_device == "gpu"
-            for pipeline in self._iterator._pipes:
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(pipeline._pipe))  # so that nothing ever takes it apart
-                pipeline._pipe = None
+            _pipelines.let_go()
         self._single = self._parts = self._iterator = None
         self._batches, self._feed_error = with_items(self.job, self._kind, ()), None
         self._ahead.clear()

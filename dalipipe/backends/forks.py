@@ -7,6 +7,7 @@ each lets go of them before anything else runs, and makes new ones when it is us
 
 from __future__ import annotations
 
+import gc
 import os
 import weakref
 from collections.abc import Iterator
@@ -36,13 +37,29 @@ def register(threaded: Threaded) -> None:
     _known.add(threaded)
 
 
-def _let_go() -> None:
+_collects = True
+
+
+def _before() -> None:
+    """Keep Python from taking apart in the child, before it has let go, what the parent has left as garbage."""
+    global _collects
+    _collects = gc.isenabled()
+    gc.disable()
+
+
+def _in_parent() -> None:
+    if _collects:
+        gc.enable()
+
+
+def _in_child() -> None:
     for threaded in list(_known):
         threaded.let_go()
+    _in_parent()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
 
 
 def is_child() -> bool:
