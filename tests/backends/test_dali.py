@@ -54,6 +54,7 @@ def test_pixels_stay_on_the_gpu_once_they_are_there(source_of):
     assert [
         schema for schema in work if schema in ("WarpAffine", "Flip", "Slice", "Resize", "CropMirrorNormalize")
     ] == [
+        "WarpAffine",  # the image, and the mask of what lies inside it
         "WarpAffine",
         "Flip",
         "Slice",
