@@ -72,7 +72,7 @@ def check(
         typer.Option(
             "--fix-list",
             parser=given_path,
-            help="Write a shell script that renames misnamed images and moves away those that would fail.",
+            help="Write a shell script that renames misnamed images and moves away those that no training could read.",
             metavar="FILE",
         ),
     ] = None,

@@ -150,6 +150,7 @@ def _show(report: Report, console: Console) -> None:
         table.add_column(title, no_wrap=True)
     for title in ("mean", "p99", "max", "allowed", "over"):
         table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     table.add_column("worst image", overflow="ellipsis", no_wrap=True)
     for row in report.rows:
         table.add_row(*_cells(row), style="" if row.ok else "bold red")
@@ -165,7 +166,8 @@ def _cells(row: Row) -> list[str]:
     allowed = f"{tolerance.mean_abs:.3g}, {tolerance.max_abs:.3g}"
     figures = [f"{spread.mean_abs:.4f}", f"{spread.p99_abs:.3g}", f"{spread.max_abs:.3g}"]
     worst = printable("/".join(Path(row.worst).parts[-2:])) if row.worst else "none"
-    return [row.backend, step, *figures, allowed, f"{row.over} of {row.images}", worst]
+    mark = "" if row.ok else "BEYOND"  # colours don't reach a file or a pipe
+    return [row.backend, step, *figures, allowed, f"{row.over} of {row.images}", mark, worst]
 
 
 def _write(reports: list[Report], json: Path | None, picture: Path | None) -> None:

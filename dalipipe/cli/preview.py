@@ -24,7 +24,7 @@ def preview(
         Path | None,
         typer.Argument(
             parser=given_path,
-            metavar="[DATA]",
+            metavar="DATA",
             help="A folder with a folder of images for each class, or a text file with a sentence on each line. "
             "Without it: generated pictures.",
         ),

@@ -137,6 +137,15 @@ def test_the_command_shows_writes_and_passes(make_image_folder, tmp_path):
         assert drawn.width > 3 * 200
 
 
+def test_the_command_passes_on_photos_in_inks(tmp_path):
+    for label in ("ant", "bee"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "inks.jpg").write_bytes(encode(waves(101, 67), "JPEG", "CMYK", quality=90))
+    result = CliRunner().invoke(app, ["parity", str(tmp_path), "--recipe", "cifar-eval", "--draws", "1"])
+    assert result.exit_code == 0, result.output
+    assert "BEYOND" not in result.output
+
+
 def test_the_command_ends_with_1_beyond_tolerance(make_image_folder, monkeypatch):
     root = make_image_folder(classes=("ant", "bee"), per_class=1)
     strict = {family: dict.fromkeys(MEASURED, tolerances.EXACT) for family in tolerances.TOLERANCES}
@@ -144,6 +153,10 @@ def test_the_command_ends_with_1_beyond_tolerance(make_image_folder, monkeypatch
     result = CliRunner().invoke(app, ["parity", str(root), "--recipe", "imagenet-eval"])
     assert result.exit_code == 1, result.output
     assert "beyond their tolerance" in result.output
+    rows = [line for line in result.output.splitlines() if line.startswith("dali-cpu ")]
+    marked = [("BEYOND" in line) for line in rows]
+    assert any(marked) and not all(marked)
+    assert all(mark == (row.split()[-1] != "none") for mark, row in zip(marked, rows, strict=True))
 
 
 @pytest.mark.parametrize(
