@@ -1,6 +1,14 @@
+from contextlib import nullcontext
+
 import pytest
 
 TINY = 'name = "tiny"\n[[ops]]\nop = "Resize"\nsize = [32, 32]\n[[ops]]\nop = "Normalize"\nmean = [0.5]\nstd = [0.5]\n'
+
+
+@pytest.fixture(autouse=True)
+def _compiled_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no command say that it compiles, which the first does that finds no compiled code: see tests/compilation."""
+    monkeypatch.setattr("dalipipe.cli.compiling_said", nullcontext)
 
 
 @pytest.fixture
