@@ -92,7 +92,27 @@ def test_ranks_that_make_no_sense_are_refused(make_image_folder, arguments, mess
         dalipipe.DataLoader(make_image_folder(), 2, recipe="cifar-train", **arguments)
 
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+def run_ranks(script, world, *arguments):
+    """Run a script under torchrun in so many processes; its errors are the test's."""
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={world}",
+            script,
+            *arguments,
+        ],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
 SCRIPT = """
 import json, os, sys
 import torch
@@ -122,24 +142,7 @@ def test_torchrun_shards_by_itself(make_image_folder, tmp_path):
     script.write_text(SCRIPT)
     found = {}
     for world in (1, 2, 3):
-        run = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "torch.distributed.run",
-                "--standalone",
-                f"--nproc-per-node={world}",
-                script,
-                folder,
-                tmp_path,
-            ],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert run.returncode == 0, run.stderr[-2000:]
+        run_ranks(script, world, folder, tmp_path)
         found[world] = [json.loads((tmp_path / f"{world}-{rank}.json").read_text()) for rank in range(world)]
     whole = found[1][0]
     for world in (2, 3):
@@ -190,15 +193,7 @@ def test_ranks_share_an_order_without_a_seed_and_never_wait_for_one_another(make
     folder = make_image_folder("shards", classes=("a", "b"), per_class=8, sizes=((17, 11),), seed=2)
     script = tmp_path / "alone.py"
     script.write_text(ALONE)
-    run = subprocess.run(
-        [*TORCHRUN, "--nproc-per-node=2", script, folder, tmp_path],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
+    run_ranks(script, 2, folder, tmp_path)
     first, second = (json.loads((tmp_path / f"alone-{rank}.json").read_text()) for rank in range(2))
     assert len(first["alone"]) == 16
     assert first["lengths"] == second["lengths"] == [8, 4, 4]

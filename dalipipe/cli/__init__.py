@@ -5,7 +5,6 @@ only; what it needs of torch, torchvision or DALI it imports when it runs, so th
 """
 
 import logging
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -17,15 +16,11 @@ from typer.core import TyperGroup
 from dalipipe import __version__
 from dalipipe.cli import bench, check, evaluate, export, parity, predict, preview, recipes, streams, train
 from dalipipe.cli.console import compiling_said, complain, printable, warn
+from dalipipe.cli.statuses import FAILED, INTERRUPTED, SIGNALLED, USAGE_ERROR
 from dalipipe.errors import DalipipeError, DecodeError, DivergedError, PeerError, ResourceError, StoppedError
 from dalipipe.training.launch import Launch
 
 COMMANDS = (train, evaluate, predict, export, bench, recipes, preview, parity, check)
-
-FAILED = 1
-USAGE_ERROR = 2  # as shells and argparse have it
-SIGNALLED = 128  # plus the number of the signal, as shells have it
-INTERRUPTED = SIGNALLED + signal.SIGINT
 
 _OWN = (DecodeError, PeerError, ResourceError)  # what one process may meet alone
 

@@ -19,13 +19,13 @@ from rich.text import Text
 
 from dalipipe.cli.console import Bar, printable, results, said_on
 from dalipipe.cli.paths import given_path
+from dalipipe.cli.statuses import FAILED
 from dalipipe.errors import listed
 from dalipipe.writing import write_file
 
 if TYPE_CHECKING:
     from dalipipe.inspection import Duplicates, File, Fixes, Report, Tally
 
-FAILED = 1  # the exit status where an image would fail in training
 _SHOWN = 10  # names of a kind
 _CLASSES = 20
 _WIDTH = 132

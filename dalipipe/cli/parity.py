@@ -13,6 +13,7 @@ from rich.text import Text
 
 from dalipipe.cli.console import Bar, printable, results
 from dalipipe.cli.paths import given_path
+from dalipipe.cli.statuses import FAILED
 from dalipipe.errors import ConfigError
 from dalipipe.recipe import Recipe, list_recipes
 from dalipipe.writing import ending_of, write_file
@@ -20,7 +21,6 @@ from dalipipe.writing import ending_of, write_file
 if TYPE_CHECKING:
     from dalipipe.parity import Report, Row
 
-FAILED = 1  # the exit status where something differs too much
 _WIDTH = 132
 
 

@@ -12,12 +12,11 @@ import typer
 
 from dalipipe.cli.console import complain, printable, results
 from dalipipe.cli.paths import given_path
+from dalipipe.cli.statuses import FAILED
 from dalipipe.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
     from dalipipe.training.prediction import Prediction
-
-FAILED = 1  # the exit status where some files can't be used
 
 
 def register(app: typer.Typer) -> None:

@@ -8,8 +8,8 @@ import sys
 from contextlib import suppress
 
 from dalipipe.cli.console import complain
+from dalipipe.cli.statuses import FAILED
 
-FAILED = 1
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 

@@ -180,7 +180,8 @@ def _matching(train: FolderSource, val_folder: str) -> tuple[FolderSource, Folde
     except SourceError as error:
         error.add_note(f"The classes are those of {str(train.root)!r}.")
         raise
-    lacking = [name for label, name in enumerate(train.classes) if label not in set(val.labels.tolist())]
+    counts = np.bincount(val.labels, minlength=len(train.classes))
+    lacking = [name for name, count in zip(train.classes, counts, strict=True) if count == 0]
     if lacking:
         tell(f"folder {val_folder!r}: has no image of {list_names(lacking)}, which training has")
     return train, val
