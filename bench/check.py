@@ -24,10 +24,10 @@ from typing import Any
 from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 
-from dalipipe.arguments import available_threads
 from dalipipe.backends.dali_input import encode
 from dalipipe.inspection import inspect
 from dalipipe.inspection.measure import BATCH
+from dalipipe.loading import available_threads
 from dalipipe.sources import FolderSource
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dalipipe.backends.dali_executor import DaliExecutor
-from dalipipe.loader import DataLoader
+from dalipipe.loading import DataLoader
 from dalipipe.sources import FolderSource, SubsetSource
 
 _SCRIPT = """

@@ -24,7 +24,7 @@ from bench.suite import JPEG_QUALITY, Plan, measure, reduce
 from dalipipe.benchmark.measure import Settings
 from dalipipe.benchmark.report import environment
 from dalipipe.errors import DalipipeError
-from dalipipe.loader import available_threads
+from dalipipe.loading.loader import available_threads
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "cpu.json"

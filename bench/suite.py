@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.contenders import Contender
-from dalipipe import plan
 from dalipipe.benchmark.agreement import Sample, compare, compare_loosely
 from dalipipe.benchmark.measure import COMPARED_IMAGES, Settings, read_all, rotated, warm_up
 from dalipipe.benchmark.meter import Stretch
 from dalipipe.benchmark.process import WORKER, SubjectProcess
 from dalipipe.benchmark.subjects import CEILING, PEERS, REFERENCE
 from dalipipe.benchmark.work import Work
-from dalipipe.recipe import Recipe
+from dalipipe.decisions import randomness
+from dalipipe.recipes import Recipe
 from dalipipe.sources import FolderSource
 
 JPEG_QUALITY = 90
@@ -76,7 +76,7 @@ def measure(root: Path, contenders: Iterable[Contender], how: Plan, notify: Noti
     """Return what was measured of the contenders on the images of a folder."""
     contenders, settings = list(contenders), how.settings
     source = FolderSource(root)
-    pool = plan.permutation(len(source), settings.seed, 0)[: settings.images]
+    pool = randomness.permutation(len(source), settings.seed, 0)[: settings.images]
     data = describe(source, pool)
     found: list[dict[str, Any]] = []
     with ExitStack() as stack:

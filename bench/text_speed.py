@@ -51,8 +51,8 @@ def sentences(count: int) -> list[str]:
 
 
 def dalipipe_ops(texts: list[str]) -> dict[str, Run]:
-    from dalipipe.ops.text import RandomDeletion, RandomInsertion, RandomReplacement, RandomSwap
-    from dalipipe.recipe import Recipe
+    from dalipipe.recipes import Recipe
+    from dalipipe.recipes.ops.text import RandomDeletion, RandomInsertion, RandomReplacement, RandomSwap
     from dalipipe.text import TextAugment
 
     recipes: dict[str, Any] = {

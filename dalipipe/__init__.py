@@ -15,7 +15,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dalipipe.contact import preview
     from dalipipe.errors import (
         BackendError,
         ConfigError,
@@ -32,10 +31,9 @@ if TYPE_CHECKING:
         StoppedError,
         WeightsError,
     )
-    from dalipipe.loader import DataLoader
-    from dalipipe.mix import CutMix, MixUp
-    from dalipipe.native import dali_iterator
-    from dalipipe.recipe import Recipe, list_recipes
+    from dalipipe.loading import CutMix, DataLoader, MixUp, dali_iterator
+    from dalipipe.pictures import preview
+    from dalipipe.recipes import Recipe, list_recipes
     from dalipipe.sources import FolderSource, Source, split_sources
     from dalipipe.training.trained import load_model
 
@@ -61,16 +59,16 @@ _HOMES = {
         ),
         "errors",
     ),
-    "CutMix": "mix",
-    "DataLoader": "loader",
+    "CutMix": "loading",
+    "DataLoader": "loading",
     "FolderSource": "sources",
-    "MixUp": "mix",
-    "Recipe": "recipe",
+    "MixUp": "loading",
+    "Recipe": "recipes",
     "Source": "sources",
-    "dali_iterator": "native",
-    "list_recipes": "recipe",
+    "dali_iterator": "loading",
+    "list_recipes": "recipes",
     "load_model": "training.trained",
-    "preview": "contact",
+    "preview": "pictures",
     "split_sources": "sources",
 }
 

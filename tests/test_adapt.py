@@ -12,11 +12,11 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset, random_split
 from torchvision import transforms as v1
 
-from dalipipe.adapt import as_source, known_size
 from dalipipe.errors import SourceError
-from dalipipe.sources import ArraySource, FolderSource, fingerprint
-from dalipipe.sources.base import SubsetSource, key_of, name_of
+from dalipipe.sources import ArraySource, FolderSource, SubsetSource, fingerprint, name_of
+from dalipipe.sources.base import key_of
 from dalipipe.sources.derived import ConcatSource, LabelledSource
+from dalipipe.sources.torch_datasets import as_source, known_size
 
 
 def pixels_of(item) -> np.ndarray:
@@ -400,7 +400,8 @@ def test_a_data_set_that_is_almost_right_is_told_what_is_wrong(dataset, message)
 
 def test_torchvision_is_not_imported_for_a_folder(folder):
     code = (
-        "import sys, numpy as np; from dalipipe.adapt import as_source; from dalipipe.sources import ArraySource;"
+        "import sys, numpy as np; from dalipipe.sources import ArraySource;"
+        "from dalipipe.sources.torch_datasets import as_source;"
         f"as_source({str(folder)!r}); as_source(ArraySource(np.zeros((1, 2, 2, 3), np.uint8), [0]));"
         "print([name for name in ('torch', 'torchvision') if name in sys.modules])"
     )

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dalipipe import ops, plan
+from dalipipe.decisions import randomness
+from dalipipe.decisions.program import program
+from dalipipe.decisions.records import DO, IN_H, OUT_H, Do
 from dalipipe.errors import RecipeError
-from dalipipe.program import program
-from dalipipe.recipe import Recipe
-from dalipipe.records import DO, IN_H, OUT_H, Do
+from dalipipe.recipes import Recipe, ops
 
 FLIP, TURN = ops.RandomHorizontalFlip(p=1), ops.RandomRotation(degrees=(5, 30))
 DRAWS = 3000
@@ -17,7 +17,7 @@ DRAWS = 3000
 def records_of(op, height=17, width=11, samples=DRAWS):
     """(samples, steps, RECORD): what is decided for each sample."""
     steps = program(Recipe(name="test", ops=(op,)))
-    drawn = plan.uniforms(steps.counts, 0, 0, np.arange(samples))
+    drawn = randomness.uniforms(steps.counts, 0, 0, np.arange(samples))
     return drawn, np.stack([steps.resolve(row, height, width)[0] for row in drawn])
 
 

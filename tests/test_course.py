@@ -14,11 +14,11 @@ import torch
 from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 import dalipipe
-import dalipipe.arguments
-import dalipipe.delivery
-from dalipipe import plan
+import dalipipe.loading.arguments
+import dalipipe.loading.delivery
 from dalipipe.backends import Result
 from dalipipe.backends.ram_cache import RamCache
+from dalipipe.decisions import randomness
 from dalipipe.errors import StateError
 
 RECIPE = dalipipe.Recipe.from_toml('ops = [{ op = "CenterCrop", size = 1 }]')
@@ -153,7 +153,9 @@ class History:
                 return list(self.model)
         if not self.shuffle:
             return list(range(self.count))
-        return plan.permutation(self.count, seed if self.seed is not None or self.world == 1 else 0, epoch).tolist()
+        return randomness.permutation(
+            self.count, seed if self.seed is not None or self.world == 1 else 0, epoch
+        ).tolist()
 
     def matches(self, came, order, epoch):
         """Return whether what came is what the model has, without what is bad or with others of its class instead."""
@@ -204,8 +206,8 @@ class History:
 
 @pytest.mark.parametrize("part", range(4))
 def test_every_history_sees_each_sample_once(monkeypatch, part):
-    monkeypatch.setattr(dalipipe.delivery, "compile_recipe", Told)
-    monkeypatch.setattr(dalipipe.arguments, "_distributed", lambda: True)  # so that ranks need no seed
+    monkeypatch.setattr(dalipipe.loading.delivery, "compile_recipe", Told)
+    monkeypatch.setattr(dalipipe.loading.arguments, "_distributed", lambda: True)  # so that ranks need no seed
     for number in range(part * HISTORIES // 4, (part + 1) * HISTORIES // 4):
         torch.default_generator.manual_seed(number)  # manual_seed, without asking CUDA
         try:

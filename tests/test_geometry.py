@@ -13,13 +13,13 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import _geometry as theirs
 
-from dalipipe import geometry, ops, plan
-from dalipipe.ops import OPS
-from dalipipe.ops.building import build_op
-from dalipipe.ops.geometric import ATTEMPTS
-from dalipipe.program import program
-from dalipipe.recipe import Recipe
-from dalipipe.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do, Status, reason_of
+from dalipipe.decisions import geometry, randomness
+from dalipipe.decisions.program import program
+from dalipipe.decisions.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do, Status, reason_of
+from dalipipe.recipes import Recipe, ops
+from dalipipe.recipes.ops import OPS
+from dalipipe.recipes.ops.building import build_op
+from dalipipe.recipes.ops.geometric import ATTEMPTS
 
 ROWS = tomllib.loads((Path(__file__).parent / "ops.toml").read_text())
 PIXEL_OPS = [name for name, model in OPS.items() if model.stage == "pixels" and not issubclass(model, ops.Container)]
@@ -30,7 +30,7 @@ DRAWS = 4000
 def records_of(op: ops.Op, height: int, width: int, samples: int = 1, seed: int = 0) -> np.ndarray:
     """(samples, RECORD): what an op decides for the first samples of a data set."""
     steps = program(Recipe(name="test", ops=(op,)))
-    drawn = plan.uniforms(steps.counts, seed, 0, np.arange(samples))
+    drawn = randomness.uniforms(steps.counts, seed, 0, np.arange(samples))
     return np.stack([steps.resolve(row, height, width)[0][0] for row in drawn])
 
 
@@ -188,7 +188,7 @@ def test_ten_attempts_are_made_and_then_torchvisions_fallback(height, width):
     (expected,) = drawn_by_torchvision(fallback, height, width, samples=1)
     expected = (expected["top"], expected["left"], expected["height"], expected["width"])
     fell_back = 0
-    for uniforms in plan.uniforms((22,), 5, 0, np.arange(300)):
+    for uniforms in randomness.uniforms((22,), 5, 0, np.arange(300)):
         box = geometry.random_resized_crop_box(uniforms, height, width, scale, ratio)
         tried = reference_box(uniforms, height, width, scale, ratio)
         fell_back += tried is None
@@ -356,7 +356,7 @@ def test_compiled_and_plain_python_resolve_alike(monkeypatch):
     cases = [
         (uniforms, *size)
         for size in ((17, 11), (1, 5), (331, 499))
-        for uniforms in plan.uniforms(steps.counts, 1, 0, np.arange(10))
+        for uniforms in randomness.uniforms(steps.counts, 1, 0, np.arange(10))
     ]
     compiled = [steps.resolve(*case) for case in cases]
     as_plain_python(monkeypatch)

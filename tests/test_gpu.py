@@ -10,7 +10,7 @@ import torch
 
 from dalipipe import DataLoader
 from dalipipe.parity import Settings, compare
-from dalipipe.recipe import Recipe, list_recipes
+from dalipipe.recipes import Recipe, list_recipes
 from dalipipe.sources import FolderSource
 
 pytestmark = pytest.mark.gpu

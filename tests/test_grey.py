@@ -14,9 +14,9 @@ from torchvision.transforms.v2 import functional
 import dalipipe
 from dalipipe import Recipe
 from dalipipe.backends import Finish, Job, Output, compile_recipe
-from dalipipe.contact import _draw
 from dalipipe.errors import ConfigError, RecipeError, SourceError
-from dalipipe.ops.building import build_op
+from dalipipe.pictures.contact_sheet import _draw
+from dalipipe.recipes.ops.building import build_op
 from dalipipe.sampling import Batch
 from dalipipe.sources import ArraySource
 from dalipipe.training.models import check_images, create_model

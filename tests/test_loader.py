@@ -11,10 +11,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dalipipe import DataLoader, FolderSource, dali_iterator, ops
+from dalipipe import DataLoader, FolderSource, dali_iterator
 from dalipipe.backends import BACKENDS
 from dalipipe.errors import BackendError, ConfigError, DecodeError, RecipeError, SourceError, SourceNotFoundError
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 
 CPU_BACKENDS = [name for name in BACKENDS if name != "dali-gpu"]
 DALI_BACKENDS = [name for name in CPU_BACKENDS if name != "torchvision"]

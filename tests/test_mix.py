@@ -7,9 +7,10 @@ from scipy import stats
 from torchvision.transforms import v2
 
 import dalipipe
+from dalipipe.decisions.randomness import uniforms
 from dalipipe.errors import ConfigError
-from dalipipe.mix import CutMix, MixUp, RandomChoice, beta, cutmix_box
-from dalipipe.plan import uniforms
+from dalipipe.loading import CutMix, MixUp, RandomChoice
+from dalipipe.loading.mixing import beta, cutmix_box
 
 CLASSES = 5
 

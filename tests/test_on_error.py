@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dalipipe import DataLoader, ops
+from dalipipe import DataLoader
 from dalipipe.backends import BACKENDS
 from dalipipe.errors import ConfigError, DecodeError, StateError
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 from dalipipe.sources import FolderSource
 
 CPU_BACKENDS = [name for name in BACKENDS if name != "dali-gpu"]

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from dalipipe import DataLoader, ops
+from dalipipe import DataLoader
 from dalipipe.backends import BACKENDS, Job, compile_recipe, dali
+from dalipipe.decisions.orientation import orientation_of, upright
 from dalipipe.errors import RecipeError
-from dalipipe.orientation import orientation_of, upright
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 from dalipipe.sampling import batched
 
 CPU_BACKENDS = [name for name in BACKENDS if name != "dali-gpu"]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import dalipipe
 from dalipipe.backends import BACKENDS
 from dalipipe.cli import app
-from dalipipe.recipe import Recipe, list_recipes
+from dalipipe.recipes import Recipe, list_recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dalipipe.plan import ORDER_POSITION, SUBSTITUTE_POSITION, permutation, philox, uniforms
+from dalipipe.decisions.randomness import ORDER_POSITION, SUBSTITUTE_POSITION, permutation, philox, uniforms
 
 COUNTS = (22, 1, 0, 6)
 

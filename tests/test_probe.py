@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 from torch.utils.data import ConcatDataset, Dataset, Subset
 from torchvision import transforms as T
 
-from dalipipe.adapt import as_source
 from dalipipe.errors import SourceError
+from dalipipe.sources.torch_datasets import as_source
 
 CHAIN = T.Compose([T.RandomCrop(4), T.ToTensor()])
 

@@ -7,12 +7,11 @@ import pytest
 import tomli_w
 from pydantic import ValidationError
 
-from dalipipe import ops
 from dalipipe.errors import RecipeError
-from dalipipe.ops import OPS, ImageSpec
-from dalipipe.ops.building import build_op
-from dalipipe.ops.refused import REFUSED
-from dalipipe.recipe import Recipe, list_recipes, recipes_dir
+from dalipipe.recipes import Recipe, list_recipes, ops, recipes_dir
+from dalipipe.recipes.ops import OPS, ImageSpec
+from dalipipe.recipes.ops.building import build_op
+from dalipipe.recipes.ops.refused import REFUSED
 
 ROWS = tomllib.loads((Path(__file__).parent / "ops.toml").read_text())
 CASES = [(name, arguments) for name, rows in ROWS.items() for arguments in rows]

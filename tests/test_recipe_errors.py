@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dalipipe.errors import RecipeError
-from dalipipe.ops import OPS
-from dalipipe.ops.building import build_op
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
+from dalipipe.recipes.ops import OPS
+from dalipipe.recipes.ops.building import build_op
 
 
 def toml_of(*tables: str) -> str:

@@ -4,8 +4,8 @@ import pytest
 from torchvision import transforms
 
 from dalipipe.errors import RecipeError
-from dalipipe.ops.building import MOST_OPS
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
+from dalipipe.recipes.ops.building import MOST_OPS
 
 FLIP = '{op = "RandomHorizontalFlip"}'
 CROP = '[[ops]]\nop = "CenterCrop"\nsize = 8\n'

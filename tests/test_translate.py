@@ -10,12 +10,11 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms import _presets as presets
 
 import dalipipe
-from dalipipe import ops
 from dalipipe.errors import RecipeError
-from dalipipe.ops import OPS
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
+from dalipipe.recipes.ops import OPS
+from dalipipe.recipes.translation import MOVABLE, TABLE, ops_of
 from dalipipe.sources import ArraySource
-from dalipipe.translate import MOVABLE, TABLE, ops_of
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FLOAT = "ToDtype(scale=True)"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dalipipe.cli.outputs import require_places
 from dalipipe.errors import ConfigError
-from dalipipe.places import require_places
-from dalipipe.quarantine import ErrorPolicy
+from dalipipe.loading.quarantine import ErrorPolicy
 from dalipipe.writing import append_file, remove_temporaries, write_file
 
 

@@ -6,10 +6,10 @@ import importlib.util
 import logging
 from functools import cache
 
-from dalipipe import ops
 from dalipipe.backends.base import CacheMode, Dtype, Executor, Finish, Job, MemoryFormat, Output, Result
 from dalipipe.errors import BackendError, ConfigError, nearest
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import ops
+from dalipipe.recipes.recipe import Recipe
 from dalipipe.sources import Source
 
 BACKENDS = {

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from dalipipe.decisions.program import Program, program
 from dalipipe.errors import ResourceError, SourceError
 from dalipipe.limits import decode_budget, pixel_limit
-from dalipipe.program import Program, program
-from dalipipe.recipe import Levels, Recipe
+from dalipipe.recipes import Levels, Recipe
 from dalipipe.sampling import Batch
-from dalipipe.sources import Source
-from dalipipe.sources.base import Item, describe, encoded_bytes, name_of
+from dalipipe.sources import Item, Source, describe, name_of
+from dalipipe.sources.base import encoded_bytes
 
 Dtype = Literal["float32", "float16", "uint8"]
 MemoryFormat = Literal["contiguous", "channels_last"]

@@ -22,9 +22,9 @@ from nvidia.dali.plugin.numba import NumbaFunction
 
 from dalipipe.backends.look import form_of, is_dalis
 from dalipipe.compilation import address_as_void_pointer, callback, compiled
-from dalipipe.geometry import COLUMNS, resolve
-from dalipipe.orientation import orientation_of, turns
-from dalipipe.records import RECORD
+from dalipipe.decisions.geometry import COLUMNS, resolve
+from dalipipe.decisions.orientation import orientation_of, turns
+from dalipipe.decisions.records import RECORD
 
 SETUP_SIGNATURE = nb.void(nb.uint64, nb.uint64, nb.int32, nb.uint64, nb.uint64, nb.int32, nb.int32)
 ROW_BYTES = 8 * COLUMNS

@@ -21,7 +21,6 @@ from nvidia.dali import fn, math, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
-from dalipipe import ops
 from dalipipe.backends import dali_colour
 from dalipipe.backends.base import Job
 from dalipipe.backends.compiled import operator, resolver
@@ -38,12 +37,12 @@ from dalipipe.backends.dali_input import (
     split,
     stand_in,
 )
+from dalipipe.decisions.geometry import ARGUMENTS, GREY
+from dalipipe.decisions.program import Program
+from dalipipe.decisions.records import ARGS, DO, IN_H, OUT_H, Do
 from dalipipe.errors import BackendError
-from dalipipe.geometry import ARGUMENTS, GREY
-from dalipipe.program import Program
-from dalipipe.recipe import Recipe
-from dalipipe.records import ARGS, DO, IN_H, OUT_H, Do
-from dalipipe.sources.base import Item
+from dalipipe.recipes import Recipe, ops
+from dalipipe.sources import Item
 
 OUTPUTS = ["images", "labels", "status"]
 DTYPES = {torch.float32: types.FLOAT, torch.float16: types.FLOAT16, torch.uint8: types.UINT8}

@@ -17,19 +17,18 @@ from numpy.typing import NDArray
 from nvidia.dali.pipeline import Pipeline
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-from dalipipe import plan
 from dalipipe.backends import forks, pillow
 from dalipipe.backends.base import UNREADABLE, Job, Result, checked, obvious_reason
 from dalipipe.backends.blame import Fault, fault_of, require_bytes, unread
 from dalipipe.backends.dali import OUTPUTS, Feed
 from dalipipe.backends.dali_input import Device
 from dalipipe.backends.requests import kind_of, with_items
+from dalipipe.decisions import randomness
+from dalipipe.decisions.records import Status
+from dalipipe.decisions.records import reason_of as status_reason
 from dalipipe.errors import BackendError, ResourceError
-from dalipipe.records import Status
-from dalipipe.records import reason_of as status_reason
 from dalipipe.sampling import Batch
-from dalipipe.sources import Source
-from dalipipe.sources.base import Item
+from dalipipe.sources import Item, Source
 from dalipipe.sources.reading import PAUSES_S
 
 Mended = TypeVar("Mended")
@@ -67,7 +66,9 @@ def inputs(job: Job, batch: Batch, items: Sequence[Item], kind: str, prepare: Pr
     DALI gets what `prepare` makes of the items, uniforms (n, max(1, total)) float64 and labels (n,) int64.
     """
     fed, keep = prepare(items, kind)
-    uniforms = plan.uniforms(job.program.counts, job.seed_of(batch), batch.epoch, batch.indices, batch.occurrences)
+    uniforms = randomness.uniforms(
+        job.program.counts, job.seed_of(batch), batch.epoch, batch.indices, batch.occurrences
+    )
     if uniforms.shape[1] == 0:
         uniforms = np.zeros((len(batch), 1))
     return (*fed, uniforms, job.source.labels[batch.indices]), keep

@@ -23,7 +23,6 @@ from nvidia.dali import fn, math, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
-from dalipipe import ops
 from dalipipe.backends.base import Job
 from dalipipe.backends.compiled import (
     RUN_SIGNATURE,
@@ -52,10 +51,10 @@ from dalipipe.backends.dali_input import (
 )
 from dalipipe.backends.kernels import OUT_HEIGHT, OUT_WIDTH, run_steps
 from dalipipe.compilation import address_as_void_pointer, callback, compiled
-from dalipipe.recipe import Recipe
-from dalipipe.records import OUT_H, OUT_W, RECORD
-from dalipipe.regions import regions
-from dalipipe.sources.base import Item
+from dalipipe.decisions.records import OUT_H, OUT_W, RECORD
+from dalipipe.decisions.regions import regions
+from dalipipe.recipes import Recipe, ops
+from dalipipe.sources import Item
 
 _FINISH = 6  # numbers of the finish: scale and shift of each channel; the strides and the size of the output follow
 

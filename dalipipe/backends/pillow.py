@@ -16,9 +16,10 @@ from PIL import Image, UnidentifiedImageError
 
 from dalipipe.backends.base import obvious_reason
 from dalipipe.backends.blame import require_own_fault
+from dalipipe.decisions.orientation import orientation_of, turns, upright
 from dalipipe.limits import pixel_limit
-from dalipipe.orientation import orientation_of, turns, upright
-from dalipipe.sources.base import Item, encoded_bytes
+from dalipipe.sources import Item
+from dalipipe.sources.base import encoded_bytes
 
 MOST_SAMPLES = 4
 """Samples a px that an image at the pixel limit may have: as many as Pillow keeps."""

@@ -16,10 +16,10 @@ from PIL import Image
 from dalipipe.backends import pillow
 from dalipipe.backends.base import UNREADABLE, CacheMode, obvious_reason
 from dalipipe.backends.blame import explained, require_bytes, require_own_fault
+from dalipipe.decisions.records import Status
 from dalipipe.errors import ConfigError
-from dalipipe.records import Status
-from dalipipe.sources import Source
-from dalipipe.sources.base import Item, key_of, max_requests_of, name_of
+from dalipipe.sources import Item, Source, name_of
+from dalipipe.sources.base import key_of, max_requests_of
 from dalipipe.sources.reading import open_ordinary, patiently
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from dalipipe.backends.base import Job, checked, checked_batch
 from dalipipe.sampling import Batch
-from dalipipe.sources import Source
-from dalipipe.sources.base import Item, answers_batches, describe, max_requests_of
+from dalipipe.sources import Item, Source, describe
+from dalipipe.sources.base import answers_batches, max_requests_of
 from dalipipe.sources.reading import patiently
 
 MOST_BYTES = 256 * 2**20

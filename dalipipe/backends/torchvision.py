@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from dalipipe import plan
 from dalipipe.backends import forks, pillow
 from dalipipe.backends.base import UNREADABLE, Job, Result
 from dalipipe.backends.requests import kind_of, with_items
-from dalipipe.recipe import Levels, Recipe
-from dalipipe.records import ARGS, BILINEAR, DO, OUT_H, OUT_W, Do, Status, reason_of
+from dalipipe.decisions import randomness
+from dalipipe.decisions.records import ARGS, BILINEAR, DO, OUT_H, OUT_W, Do, Status, reason_of
+from dalipipe.recipes import Levels, Recipe
 from dalipipe.sampling import Batch
-from dalipipe.sources.base import Item
+from dalipipe.sources import Item
 
 Record = NDArray[np.float64]
 
@@ -212,7 +212,7 @@ class TorchvisionExecutor:
             return "unknown"
 
     def _submit(self, batch: Batch, items: list[Item]) -> list[Future[torch.Tensor | str]]:
-        uniforms = plan.uniforms(
+        uniforms = randomness.uniforms(
             self.job.program.counts, self.job.seed_of(batch), batch.epoch, batch.indices, batch.occurrences
         )
         return [self._pool.submit(self._sample, item, row) for item, row in zip(items, uniforms, strict=True)]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalipipe.parity.tolerances import DRIFT_LEVELS, MEAN_LEVELS, WORST_LEVELS
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 
 
 @dataclass(frozen=True)

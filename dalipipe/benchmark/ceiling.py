@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 
-from dalipipe import ops, plan
 from dalipipe.backends import Job, dali, dali_input
 from dalipipe.benchmark.meter import Batch
 from dalipipe.benchmark.work import Work
-from dalipipe.recipe import Recipe
-from dalipipe.records import ARGS
+from dalipipe.decisions import randomness
+from dalipipe.decisions.records import ARGS
+from dalipipe.recipes import Recipe, ops
 from dalipipe.sampling import Batch as Sampled
 from dalipipe.sampling import batched
 from dalipipe.sources import FolderSource, SubsetSource
@@ -56,7 +56,7 @@ class DecodeOnly:
 def _inputs(job: Job, batch: Sampled) -> tuple[Any, Any, Any]:
     """Return paths, uniforms and labels of a batch as DALI takes them."""
     paths = [np.frombuffer(os.fsencode(str(job.source.item(at))), dtype=np.uint8) for at in batch.indices.tolist()]
-    uniforms = plan.uniforms(job.program.counts, job.seed, batch.epoch, batch.indices, batch.occurrences)
+    uniforms = randomness.uniforms(job.program.counts, job.seed, batch.epoch, batch.indices, batch.occurrences)
     return paths, uniforms, job.source.labels[batch.indices]
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from dalipipe.backends import with_cache
 from dalipipe.benchmark.meter import Batch
 from dalipipe.benchmark.work import Work
-from dalipipe.loader import DataLoader
-from dalipipe.recipe import Recipe
+from dalipipe.loading import DataLoader
+from dalipipe.recipes import Recipe
 from dalipipe.sources import FolderSource, Source, SubsetSource
 
 

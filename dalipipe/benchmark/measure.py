@@ -13,7 +13,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dalipipe import plan
 from dalipipe.backends import resolve_backend
 from dalipipe.benchmark.agreement import Agreement, Sample, compare, compare_loosely
 from dalipipe.benchmark.meter import Stretch
@@ -22,9 +21,10 @@ from dalipipe.benchmark.report import Measured, Report, environment
 from dalipipe.benchmark.subjects import CEILING, PEERS, REFERENCE, all_subjects, check_subjects, default_subjects
 from dalipipe.benchmark.training import PARTS, Part, Training, train_in_turns
 from dalipipe.benchmark.work import Work
+from dalipipe.decisions import randomness
 from dalipipe.errors import ConfigError, SourceError
 from dalipipe.parity.images import open_images
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 from dalipipe.sources import FolderSource
 from dalipipe.training.models import check_model_name
 
@@ -129,7 +129,7 @@ def measure(settings: Settings, notify: Notify = lambda what, done, total: None,
         raise ConfigError(f"--model: needs a loader, got {CEILING} alone. Name another in --backends.")
     recipe = Recipe.load(settings.recipe)
     source = open_images(settings.data)
-    pool = plan.permutation(len(source), settings.seed, 0)[: settings.images]
+    pool = randomness.permutation(len(source), settings.seed, 0)[: settings.images]
     work = Work(str(source.root), recipe, settings.batch_size, settings.threads, settings.seed)
     facts = environment(_gpu_name() if "dali-gpu" in names else None)
     total = 2 + len(names) * (1 + settings.repetitions)

@@ -17,11 +17,10 @@ from torchvision import io
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
 
-from dalipipe import ops
 from dalipipe.benchmark.meter import Batch
 from dalipipe.benchmark.work import Work
 from dalipipe.errors import BackendError
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 
 Form = Literal["pil", "tensor"]
 

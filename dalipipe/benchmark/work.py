@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalipipe.benchmark.meter import Batch
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 
 
 @dataclass(frozen=True)

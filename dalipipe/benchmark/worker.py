@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dalipipe import plan
 from dalipipe.benchmark.meter import Batch, time_stretch
 from dalipipe.benchmark.subjects import make_subject
 from dalipipe.benchmark.work import Subject, Work
+from dalipipe.decisions import randomness
 from dalipipe.errors import DalipipeError
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 
 if TYPE_CHECKING:
     from dalipipe.benchmark.trainee import Step
@@ -101,7 +101,7 @@ def _time(passes: int, limit_s: float | None) -> dict[str, Any]:
 
 def _passes(count: int) -> NDArray[np.int64]:
     pool, seed = _State.pool, _State.work.seed
-    return np.concatenate([pool[plan.permutation(len(pool), seed, number)] for number in range(count)])
+    return np.concatenate([pool[randomness.permutation(len(pool), seed, number)] for number in range(count)])
 
 
 def _model(model: str, classes: int) -> dict[str, Any]:

@@ -83,10 +83,10 @@ def bench(
 ) -> None:
     """Measure images/s of the loader's backends and of what people use instead."""
     # torch takes seconds to import, which --help should not
-    from dalipipe.arguments import available_threads
     from dalipipe.benchmark import files
     from dalipipe.benchmark.measure import Settings, measure
-    from dalipipe.places import require_places
+    from dalipipe.cli.outputs import require_places
+    from dalipipe.loading import available_threads
 
     settings = Settings(
         data=data,

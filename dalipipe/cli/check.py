@@ -91,10 +91,10 @@ def check(
 
     The exit status is 1 where one would fail in training, or training would refuse DATA. Nothing in DATA is changed.
     """
-    from dalipipe.arguments import available_threads  # torch takes seconds to import, which --help should not
+    from dalipipe.cli.outputs import require_places
     from dalipipe.inspection import fixes, inspect
-    from dalipipe.places import require_places
-    from dalipipe.recipe import Recipe
+    from dalipipe.loading import available_threads  # torch takes seconds to import, which --help should not
+    from dalipipe.recipes import Recipe
     from dalipipe.training.config import DEMO, TrainConfig
 
     require_places({"--json": json, "--fix-list": fix_list}, [data, recipe])

@@ -49,7 +49,7 @@ def evaluate(
 
     Of the folder that it was trained on, the images that validated it are taken.
     """
-    from dalipipe.loader import DataLoader  # imports torch and DALI, which takes seconds
+    from dalipipe.loading import DataLoader  # imports torch and DALI, which takes seconds
     from dalipipe.training.checkpoint import load_checkpoint
     from dalipipe.training.evaluation import evaluate as measure
     from dalipipe.training.trained import labelled_source, trained_model

@@ -24,7 +24,7 @@ def export(
     ] = "onnx",
 ) -> None:
     """Write a trained network as a file of its own, its preprocessing and class names in the metadata."""
-    from dalipipe.places import require_places
+    from dalipipe.cli.outputs import require_places
     from dalipipe.training.export import METADATA_FILE, export_model  # imports torch, which takes seconds
     from dalipipe.training.trained import load_model
 

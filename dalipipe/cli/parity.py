@@ -15,7 +15,7 @@ from dalipipe.cli.console import Bar, printable, results
 from dalipipe.cli.paths import given_path
 from dalipipe.cli.statuses import FAILED
 from dalipipe.errors import ConfigError
-from dalipipe.recipe import Recipe, list_recipes
+from dalipipe.recipes import Recipe, list_recipes
 from dalipipe.writing import ending_of, write_file
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ def parity(
     recipes = [Recipe.load(name) for name in recipe or _image_recipes()]
     for loaded in recipes:
         loaded.require_kind("image")
-    from dalipipe.arguments import available_threads  # torch takes seconds to import, which --help should not
+    from dalipipe.cli.outputs import require_places
+    from dalipipe.loading import available_threads  # torch takes seconds to import, which --help should not
     from dalipipe.parity import Settings, compare
     from dalipipe.parity.images import open_images, spread_out
-    from dalipipe.places import require_places
 
     _require_picture(picture)
     require_places({"--json": json, "--picture": picture}, [data, *(recipe or ())])
@@ -176,8 +176,7 @@ def _write(reports: list[Report], json: Path | None, picture: Path | None) -> No
         text = json_module.dumps(plain, indent=2, allow_nan=False) + "\n"
         write_file(json, lambda file: file.write(text.encode("utf-8")))
     if picture is not None:
-        from dalipipe.canvas import save
-        from dalipipe.parity.picture import draw_worst
+        from dalipipe.pictures import draw_worst, save
 
         save(draw_worst(reports), picture)
 

@@ -11,7 +11,7 @@ from dalipipe.cli.console import results
 from dalipipe.cli.paths import given_path
 from dalipipe.cli.preview_text import SENTENCE_FILES, TextPreview
 from dalipipe.errors import ConfigError
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 
 
 def register(app: typer.Typer) -> None:
@@ -64,9 +64,9 @@ def preview(
     if output is None:
         raise ConfigError("--output: must name a file for the contact sheet, got none. Add --output sheet.png.")
     from dalipipe.backends import resolve_backend
-    from dalipipe.canvas import require_form, save
-    from dalipipe.contact import preview as contact_sheet
-    from dalipipe.places import require_places
+    from dalipipe.cli.outputs import require_places
+    from dalipipe.pictures import preview as contact_sheet
+    from dalipipe.pictures import require_form, save
 
     require_places({"--output": output}, [path, recipe])
     require_form(output)

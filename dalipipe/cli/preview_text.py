@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dalipipe.errors import SourceError, SourceNotFoundError
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 
 SENTENCE_FILES = (".txt",)
 NEW, MOVED, GONE = "bold green", "yellow", "red strike"

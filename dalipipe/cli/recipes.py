@@ -12,8 +12,8 @@ from rich.text import Text
 
 from dalipipe.cli.console import printable, results
 from dalipipe.errors import BackendError, RecipeError
-from dalipipe.ops import Container, Op, Resize
-from dalipipe.recipe import Recipe, list_recipes
+from dalipipe.recipes import Recipe, list_recipes
+from dalipipe.recipes.ops import Container, Op, Resize
 
 _WIDTH = 120  # where there is no terminal
 

@@ -29,7 +29,7 @@ from dalipipe.inspection.reference import ReferenceDecoder
 from dalipipe.inspection.report import Across, Duplicates, File, Finding, Report
 from dalipipe.inspection.verdict import Fit, refusal
 from dalipipe.limits import pixel_limit
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 from dalipipe.sources.duplicates import Mark, find_equal, mark_of
 from dalipipe.sources.reading import read_file
 

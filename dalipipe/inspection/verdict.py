@@ -6,12 +6,12 @@ import os
 
 import numpy as np
 
-from dalipipe import plan
+from dalipipe.decisions import randomness
+from dalipipe.decisions.program import program
+from dalipipe.decisions.records import Status, reason_of
 from dalipipe.errors import SourceError
 from dalipipe.inspection.report import Finding
-from dalipipe.program import program
-from dalipipe.recipe import Recipe
-from dalipipe.records import Status, reason_of
+from dalipipe.recipes import Recipe
 from dalipipe.sources import require_classes, require_disjoint, split_sources
 from dalipipe.sources.roles import role_of
 
@@ -61,7 +61,7 @@ class Fit:
 def _problem(recipe: Recipe, height: int, width: int) -> Finding | None:
     steps = program(recipe)
     draws = np.arange(_DRAWS if recipe.is_random else 1)
-    uniforms = plan.uniforms(steps.counts, 0, 0, np.zeros_like(draws), draws)
+    uniforms = randomness.uniforms(steps.counts, 0, 0, np.zeros_like(draws), draws)
     found = [steps.resolve(row, height, width)[1] for row in uniforms]
     bad = [status for status in found if status is not Status.OK]
     if not bad:

@@ -14,19 +14,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dalipipe import plan
 from dalipipe.backends import Job, compile_recipe, cuda_works, dali_is_there
 from dalipipe.backends.base import UNREADABLE, checked
 from dalipipe.backends.torchvision import apply, decode, with_channels
+from dalipipe.decisions import randomness
+from dalipipe.decisions.program import Program, program
 from dalipipe.errors import BackendError
 from dalipipe.parity.comparison import Gathered, Levels, Report
 from dalipipe.parity.steps import LARGEST_PX, Items, Step, framed, run, size_after, steps_of
 from dalipipe.parity.tolerances import REFERENCE, TOLERANCES, Tolerance, combined, tolerance_of, tolerance_of_recipe
-from dalipipe.program import Program, program
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 from dalipipe.sampling import Batch
-from dalipipe.sources import Source
-from dalipipe.sources.base import Item, name_of
+from dalipipe.sources import Item, Source, name_of
 
 _PORTION_BYTES = 64_000_000  # of pixels before the steps; what is compared takes some eight times as much
 _PORTION = 64
@@ -151,7 +150,7 @@ class _Comparison:
             self.unreadable.append(name)
             return []
         draws = np.arange(settings.draws)
-        uniforms = plan.uniforms(parts.counts, settings.seed, 0, np.full(settings.draws, index), draws)
+        uniforms = randomness.uniforms(parts.counts, settings.seed, 0, np.full(settings.draws, index), draws)
         return [_Sample(index, name, draw, self._before(image, parts, uniforms[draw])) for draw in draws.tolist()]
 
     def _before(

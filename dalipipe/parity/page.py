@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from dalipipe.backends.dali import LOWERINGS
 from dalipipe.backends.forms import FORMS
-from dalipipe.ops import OPS, Container
 from dalipipe.parity.tolerances import FAMILIES, MEASURED, TOLERANCES, Tolerance, family_of
+from dalipipe.recipes.ops import OPS, Container
 
 PAGE: Final = Path(__file__).parents[1] / "backends" / "README.md"
 

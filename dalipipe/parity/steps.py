@@ -9,14 +9,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dalipipe import ops, plan
 from dalipipe.backends import Job, compile_recipe
+from dalipipe.decisions import randomness
+from dalipipe.decisions.program import program
+from dalipipe.decisions.records import OUT_H, OUT_W
 from dalipipe.parity.comparison import Levels
-from dalipipe.program import program
-from dalipipe.recipe import Recipe
-from dalipipe.records import OUT_H, OUT_W
+from dalipipe.recipes import Recipe, ops
 from dalipipe.sampling import Batch
-from dalipipe.sources.base import Item
+from dalipipe.sources import Item
 
 LARGEST_PX = 2048  # of an image with a longer side that no op has cut yet, the centre is compared
 
@@ -108,7 +108,7 @@ def _is_late(step: Step) -> bool:
 
 def _resolve(recipe: Recipe, size: tuple[int, ...], seed: int, index: int) -> tuple[NDArray[np.float64], int]:
     parts = program(recipe)
-    uniforms = plan.uniforms(parts.counts, seed, 0, [index])[0]
+    uniforms = randomness.uniforms(parts.counts, seed, 0, [index])[0]
     return parts.resolve(uniforms, int(size[0]), int(size[1]))
 
 

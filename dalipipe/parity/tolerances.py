@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dalipipe import ops
 from dalipipe.backends import BACKENDS
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 
 REFERENCE = "torchvision"
 MEASURED = tuple(name for name in BACKENDS if name != REFERENCE)

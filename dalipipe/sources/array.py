@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalipipe.errors import SourceError
-from dalipipe.ops.base import Channels
+from dalipipe.recipes.ops.base import Channels
 
 Pixels = NDArray[np.uint8]
 

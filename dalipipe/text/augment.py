@@ -9,10 +9,10 @@ from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from typing import Any, overload
 
+from dalipipe.decisions.randomness import streams
 from dalipipe.errors import ConfigError
-from dalipipe.ops.text import TextOp
-from dalipipe.plan import streams
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
+from dalipipe.recipes.ops.text import TextOp
 from dalipipe.text.datasets import AugmentedDataset, BatchTransform
 from dalipipe.text.segment import Segmenter, SegmenterName
 from dalipipe.text.steps import BoundOp

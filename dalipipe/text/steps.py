@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dalipipe.errors import ConfigError
-from dalipipe.ops import text as ops
+from dalipipe.recipes.ops import text as ops
 from dalipipe.text.segment import Sentence
 from dalipipe.text.vocabulary import Lexicon, Vocabulary
 

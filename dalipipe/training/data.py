@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.utils.data import WeightedRandomSampler
 
 from dalipipe import samples
-from dalipipe.arguments import available_threads
 from dalipipe.errors import RecipeError
-from dalipipe.loader import DataLoader
-from dalipipe.recipe import Recipe
+from dalipipe.loading import DataLoader, available_threads
+from dalipipe.recipes import Recipe
 from dalipipe.sources import Source, fold_sources, require_classes, require_disjoint, split_sources
 from dalipipe.training.config import QUARANTINE, TrainConfig
 from dalipipe.training.launch import Launch

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from dalipipe.sources.base import name_of
+from dalipipe.sources import name_of
 from dalipipe.training.metrics import Batches
 
 if TYPE_CHECKING:

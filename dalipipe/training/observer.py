@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dalipipe.recipe import Recipe
+    from dalipipe.recipes import Recipe
     from dalipipe.training.config import TrainConfig
     from dalipipe.training.metrics import EpochMetrics
     from dalipipe.training.weights import WeightsReport

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dalipipe.arguments import available_threads
 from dalipipe.backends import Job, compile_recipe, resolve_backend
 from dalipipe.errors import SourceError
+from dalipipe.loading import available_threads
 from dalipipe.sampling import batched
+from dalipipe.sources import IMG_EXTENSIONS
 from dalipipe.sources.clutter import LeftOut, advice_on_archive, archives_in
 from dalipipe.sources.derived import SampleSource
-from dalipipe.sources.folder import IMG_EXTENSIONS, expand, list_images, tell
+from dalipipe.sources.folder import expand, list_images, tell
 from dalipipe.training.trained import TrainedModel
 
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dalipipe.errors import DalipipeError, StateError, shown
-from dalipipe.loader import DataLoader
-from dalipipe.mix import BatchMix, CutMix, MixUp, RandomChoice
+from dalipipe.loading import BatchMix, CutMix, DataLoader, MixUp, RandomChoice
 from dalipipe.training.blocks import Blocks, Freezing
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.metrics import EpochMetrics, Tally

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dalipipe.errors import ConfigError, RecipeError, SourceError, WeightsError
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 from dalipipe.sources import FolderSource, find_parts, split_sources
 from dalipipe.sources.derived import SampleSource
 from dalipipe.sources.folder import is_folder, scan_folder

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from dalipipe.backends import Job, Result, compile_recipe
-from dalipipe.ops import Op
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
+from dalipipe.recipes.ops import Op
 from dalipipe.sampling import Batch
 
 

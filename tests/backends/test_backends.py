@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from dalipipe import backends, ops
+from dalipipe import backends
 from dalipipe.backends import BACKENDS, Job, compile_recipe, describe_step, resolve_backend
 from dalipipe.errors import BackendError, ConfigError
-from dalipipe.ops import OPS
-from dalipipe.ops.building import build_op
-from dalipipe.parity.tolerances import EXACT, MEASURED, TOLERANCES, Tolerance, loosest_family
-from dalipipe.recipe import Recipe, list_recipes
+from dalipipe.parity import MEASURED, TOLERANCES, Tolerance
+from dalipipe.parity.tolerances import EXACT, loosest_family
+from dalipipe.recipes import Recipe, list_recipes, ops
+from dalipipe.recipes.ops import OPS
+from dalipipe.recipes.ops.building import build_op
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
 PIXEL_CASES = [(name, row) for name, model in OPS.items() if model.stage == "pixels" for row in ROWS[name]]

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dalipipe import ops
 from dalipipe.backends import Job, dali
 from dalipipe.errors import BackendError
-from dalipipe.ops import OPS
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
+from dalipipe.recipes.ops import OPS
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
 PIXEL_OPS = [name for name, model in OPS.items() if model.stage == "pixels" and not issubclass(model, ops.Container)]

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from dalipipe import ops, plan
 from dalipipe.backends import BACKENDS, Job, Output, compile_recipe
+from dalipipe.decisions import randomness
+from dalipipe.decisions.program import program
+from dalipipe.decisions.records import ARGS, DO, Do
 from dalipipe.errors import ConfigError, RecipeError
-from dalipipe.ops.building import build_op
-from dalipipe.program import program
-from dalipipe.recipe import Recipe
-from dalipipe.records import ARGS, DO, Do
+from dalipipe.recipes import Recipe, ops
+from dalipipe.recipes.ops.building import build_op
 
 NORMALIZE = ops.Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 WINDOW = ops.Resize(size=(31, 43))
@@ -47,7 +47,7 @@ def test_the_reference_erases_as_torchvision_does_in_the_unit_of_each_place(imag
         steps = program(recipe)
         acted = 0
         for occurrence, image in enumerate(found):
-            records, _ = steps.resolve(plan.uniforms(steps.counts, 3, 0, [0], [occurrence])[0], 101, 67)
+            records, _ = steps.resolve(randomness.uniforms(steps.counts, 3, 0, [0], [occurrence])[0], 101, 67)
             top, left, height, width = (int(side) for side in records[1, ARGS : ARGS + 4])
             transforms = [v2.Normalize(NORMALIZE.mean, NORMALIZE.std)]
             if records[1, DO] == Do.ERASE:
@@ -64,7 +64,7 @@ def test_the_reference_erases_as_torchvision_does_in_the_unit_of_each_place(imag
 def test_boxes_are_distributed_as_torchvisions():
     op = ops.RandomErasing(p=1, scale=(0.1, 0.9), ratio=(0.3, 3.3))
     steps = program(Recipe(name="test", ops=(op,)))
-    ours = [steps.resolve(row, 40, 60)[0][0] for row in plan.uniforms(steps.counts, 0, 0, np.arange(4000))]
+    ours = [steps.resolve(row, 40, 60)[0][0] for row in randomness.uniforms(steps.counts, 0, 0, np.arange(4000))]
     theirs = v2.RandomErasing(p=1, scale=op.scale, ratio=op.ratio)
     torch.manual_seed(0)
     drawn = [theirs.make_params([torch.empty((3, 40, 60), device="meta")]) for _ in range(4000)]

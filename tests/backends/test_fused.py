@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dalipipe import ops, regions
-from dalipipe import records as rec
 from dalipipe.backends import torchvision as reference
 from dalipipe.backends.kernels import run_steps
-from dalipipe.program import program as program_of
-from dalipipe.recipe import Recipe
+from dalipipe.decisions import records as rec
+from dalipipe.decisions import regions
+from dalipipe.decisions.program import program as program_of
+from dalipipe.recipes import Recipe, ops
 
 GUARD = 1024
 LAST = [ops.CenterCrop(size=(7, 9)), ops.Resize(size=(8, 5)), ops.RandomResizedCrop(size=(11, 6))]

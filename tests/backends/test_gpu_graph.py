@@ -11,11 +11,10 @@ from unittest.mock import patch
 import pytest
 from nvidia.dali import backend, fn
 
-from dalipipe import ops
 from dalipipe.backends import Job, dali, dali_input
-from dalipipe.ops import OPS
-from dalipipe.ops.building import build_op
-from dalipipe.recipe import Recipe, list_recipes
+from dalipipe.recipes import Recipe, list_recipes, ops
+from dalipipe.recipes.ops import OPS
+from dalipipe.recipes.ops.building import build_op
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
 REFUSED = {"RandomPerspective"}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from dalipipe import DataLoader, ops
+from dalipipe import DataLoader
 from dalipipe.backends import Job, Output, base, compile_recipe, with_cache
-from dalipipe.native import dali_iterator
-from dalipipe.recipe import Recipe
+from dalipipe.loading import dali_iterator
+from dalipipe.recipes import Recipe, ops
 from dalipipe.sampling import batched
 from tests.faults.cases import encode
 

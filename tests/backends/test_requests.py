@@ -8,11 +8,10 @@ import pytest
 from PIL import Image
 
 import dalipipe
-from dalipipe import ops
 from dalipipe.backends import Job
 from dalipipe.backends.requests import with_items
 from dalipipe.errors import ResourceError, SourceError
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 from dalipipe.sampling import batched
 from dalipipe.sources import SubsetSource
 

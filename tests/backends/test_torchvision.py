@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from dalipipe import ops, plan
 from dalipipe.backends.torchvision import PRIMITIVES, apply, decode, finish
-from dalipipe.ops import OPS
-from dalipipe.ops.building import build_op
-from dalipipe.program import program
-from dalipipe.recipe import Recipe
-from dalipipe.records import ARGS, DO, Do, Status
+from dalipipe.decisions import randomness
+from dalipipe.decisions.program import program
+from dalipipe.decisions.records import ARGS, DO, Do, Status
+from dalipipe.recipes import Recipe, ops
+from dalipipe.recipes.ops import OPS
+from dalipipe.recipes.ops.building import build_op
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
 LEAVES = [name for name, model in OPS.items() if model.stage == "pixels" and not issubclass(model, ops.Container)]
@@ -82,7 +82,7 @@ def test_every_op_is_torchvisions(images, name, arguments, kind):
     image = decode(images[kind])
     height, width = image.shape[-2:]
     steps = program(Recipe(name="test", ops=(op,)))
-    for uniforms in plan.uniforms(steps.counts, 1, 0, np.arange(4)):
+    for uniforms in randomness.uniforms(steps.counts, 1, 0, np.arange(4)):
         records, status = steps.resolve(uniforms, height, width)
         if status is Status.BLUR_EXCEEDS_IMAGE:
             with pytest.raises((ValueError, RuntimeError), match="Padding size"):
@@ -131,7 +131,7 @@ def test_every_policy_is_torchvisions(images, name, arguments, kind, monkeypatch
     op = build_op({"op": name, **arguments}, "test")
     image = decode(images[kind])
     steps = program(Recipe(name="test", ops=(op,)))
-    for uniforms in plan.uniforms(steps.counts, 1, 0, np.arange(60)):
+    for uniforms in randomness.uniforms(steps.counts, 1, 0, np.arange(60)):
         records, status = steps.resolve(uniforms, *image.shape[-2:])
         assert status == 0
         found = image

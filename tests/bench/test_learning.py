@@ -9,7 +9,7 @@ from PIL import Image
 from bench import learning_report as report
 from bench.learning import BACKENDS, MODELS, RECIPES, SEEDS, SETS, collect, plan
 from bench.report import between, digest
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 from dalipipe.training.config import TrainConfig
 
 

@@ -13,7 +13,7 @@ from dalipipe.benchmark.measure import Settings
 from dalipipe.benchmark.process import SubjectProcess
 from dalipipe.benchmark.work import Work
 from dalipipe.errors import BackendError
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 from dalipipe.sources import FolderSource
 
 PEER = """

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dalipipe.benchmark.agreement import Sample, compare, compare_loosely
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 
 RECIPE = Recipe.load("imagenet-train")
 

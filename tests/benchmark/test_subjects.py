@@ -14,8 +14,8 @@ from dalipipe.benchmark.peers import TorchPeer, transforms_of
 from dalipipe.benchmark.subjects import make_subject
 from dalipipe.benchmark.work import Work
 from dalipipe.errors import BackendError
-from dalipipe.ops import Op
-from dalipipe.recipe import Recipe, list_recipes
+from dalipipe.recipes import Recipe, list_recipes
+from dalipipe.recipes.ops import Op
 
 # From 0.29 on torchvision announces that its decoders will move to torchcodec; people still use them as they are.
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")

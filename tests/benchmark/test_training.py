@@ -8,7 +8,7 @@ from dalipipe.benchmark.trainee import Step
 from dalipipe.benchmark.training import PARTS, Training, train_in_turns
 from dalipipe.benchmark.work import Work
 from dalipipe.errors import ConfigError
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 
 
 def training(model, loader, both, device="cpu"):

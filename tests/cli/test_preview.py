@@ -6,11 +6,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import dalipipe
-from dalipipe import contact
 from dalipipe.cli import app
-from dalipipe.contact import decided
 from dalipipe.errors import RecipeError
-from dalipipe.recipe import Recipe
+from dalipipe.pictures import contact_sheet
+from dalipipe.pictures.contact_sheet import decided
+from dalipipe.recipes import Recipe
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.data import open_data
 from dalipipe.training.observer import Observer
@@ -46,7 +46,7 @@ def test_seed_and_epoch_decide_what_is_seen(make_image_folder):
 @pytest.mark.parametrize("name", ["cifar-train", "imagenet-train-strong"])  # the latter erases what is normalised
 def test_the_sheet_is_what_a_training_with_its_seed_sees(make_image_folder, monkeypatch, name):
     folder, shown = make_image_folder(classes=("ant", "bee"), per_class=5), []
-    monkeypatch.setattr(contact.Canvas, "tile", lambda _canvas, _at, pixels, _size: shown.append(pixels))
+    monkeypatch.setattr(contact_sheet.Canvas, "tile", lambda _canvas, _at, pixels, _size: shown.append(pixels))
     dalipipe.preview(folder, name, images=100, variants=2, seed=7)
     cfg = TrainConfig(data=folder, recipe=name, seed=7, batch_size=4)
     mean, std = (np.reshape(part, (3, 1, 1)) for part in Recipe.load(name).levels)

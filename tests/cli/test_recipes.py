@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dalipipe.cli import app
-from dalipipe.recipe import Recipe, list_recipes
+from dalipipe.recipes import Recipe, list_recipes
 
 
 def run(*arguments):

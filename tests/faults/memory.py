@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dalipipe import ops
 from dalipipe.backends import BACKENDS, Job, compile_recipe, with_cache
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 from dalipipe.sampling import batched
 from tests.faults.headers import CLAIMS, NEAR_CLAIMS, progressive_jpeg
 

@@ -24,9 +24,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dalipipe import ops
 from dalipipe.backends import Executor, Job, Result, compile_recipe
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 from dalipipe.sampling import batched
 from tests.faults.cases import encode
 from tests.faults.memory import RECIPES, Items

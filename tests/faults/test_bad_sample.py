@@ -14,9 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dalipipe import ops
 from dalipipe.backends import BACKENDS, Job, compile_recipe
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 from dalipipe.sampling import batched
 
 CPU_BACKENDS = [name for name in BACKENDS if name != "dali-gpu"]

@@ -15,9 +15,9 @@ from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Se
 
 import dalipipe
 from dalipipe.errors import RecipeError, StateError
-from dalipipe.ops import OPS
-from dalipipe.ops.text import TEXT_OPS
-from dalipipe.recipe import Recipe, list_recipes
+from dalipipe.recipes import Recipe, list_recipes
+from dalipipe.recipes.ops import OPS
+from dalipipe.recipes.ops.text import TEXT_OPS
 from dalipipe.sources import ArraySource
 
 # Recipes

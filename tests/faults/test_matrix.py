@@ -11,10 +11,9 @@ import pytest
 import torch
 
 import dalipipe
-from dalipipe import ops
 from dalipipe.backends import BACKENDS, Job, compile_recipe
 from dalipipe.errors import DecodeError
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 from dalipipe.sampling import Batch, batched
 from dalipipe.sources import FolderSource
 from tests.faults.cases import FORMS, NAMES, Case, cases, encode, name_path, remove

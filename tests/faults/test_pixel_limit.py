@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dalipipe import ops
 from dalipipe.backends import BACKENDS, Job, compile_recipe, with_cache
 from dalipipe.limits import pixel_limit
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 from dalipipe.sampling import batched
 from tests.faults.headers import CLAIMS, NEAR_CLAIMS
 from tests.faults.memory import LARGE_COUNT, LARGE_PX, Items

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 import dalipipe
-from dalipipe import ops
 from dalipipe.backends import BACKENDS
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 from tests.faults.cases import cases, encode
 
 CPU_BACKENDS = [name for name in BACKENDS if name != "dali-gpu"]

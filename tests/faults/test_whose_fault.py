@@ -11,12 +11,11 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator
 from PIL import Image
 
 import dalipipe
-from dalipipe import ops
 from dalipipe.backends import with_cache
 from dalipipe.backends.blame import Fault, fault_of
 from dalipipe.errors import BackendError, DecodeError, ResourceError
 from dalipipe.inspection import inspect
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 from dalipipe.sources import FolderSource, find_shared
 from dalipipe.sources.reading import read_file
 from tests.faults.cases import encode

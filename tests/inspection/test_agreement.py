@@ -9,7 +9,7 @@ from PIL import Image
 from dalipipe import DataLoader, inspection
 from dalipipe.errors import SourceError
 from dalipipe.inspection import inspect
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 from dalipipe.sources import require_classes, require_disjoint, split_sources
 
 NOISE = np.random.default_rng(0).integers(0, 256, (41, 53, 3), dtype=np.uint8)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dalipipe import DataLoader, Recipe, ops
+from dalipipe import DataLoader, Recipe
+from dalipipe.recipes import ops
 from dalipipe.sources import ArraySource
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 
 import dalipipe
-from dalipipe import ops
+from dalipipe.recipes import ops
 from dalipipe.sources import ArraySource
 
 COUNT = 21

@@ -4,10 +4,9 @@ import math
 
 import numpy as np
 
-from dalipipe import ops
 from dalipipe.parity import MEASURED, TOLERANCES, Gathered, Spread, Tolerance, tolerance_of, tolerance_of_recipe
 from dalipipe.parity.tolerances import EXACT, FAMILIES, combined
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 
 
 def gathered(found, expected, tolerance, size=None):

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from dalipipe import ops
 from dalipipe.backends import Job, compile_recipe
 from dalipipe.parity.measure import Items
 from dalipipe.parity.page import PAGE, page
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 from dalipipe.sampling import Batch
 
 SHADES = np.stack([np.add.outer(np.arange(20) * 6, np.arange(30) * 4)] * 3, 2).astype(np.uint8)

@@ -11,11 +11,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from dalipipe.cli import app
-from dalipipe.ops import OPS, CenterCrop, ImageSpec
-from dalipipe.ops.building import build_op
 from dalipipe.parity import MEASURED, WHOLE, Settings, compare, measure, tolerances
 from dalipipe.parity.steps import Items
-from dalipipe.recipe import Recipe, list_recipes
+from dalipipe.recipes import Recipe, list_recipes
+from dalipipe.recipes.ops import OPS, CenterCrop, ImageSpec
+from dalipipe.recipes.ops.building import build_op
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
 CASES = [(name, row) for name in OPS for row in ROWS[name]]

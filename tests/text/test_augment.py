@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dalipipe import plan
+from dalipipe.decisions import randomness
 from dalipipe.errors import ConfigError, SourceError
-from dalipipe.ops.text import (
+from dalipipe.recipes import Recipe
+from dalipipe.recipes.ops.text import (
     Lowercase,
     OneOf,
     RandomDeletion,
@@ -19,7 +20,6 @@ from dalipipe.ops.text import (
     RandomReversal,
     RandomSwap,
 )
-from dalipipe.recipe import Recipe
 from dalipipe.text import TextAugment
 from dalipipe.text.segment import Segmenter
 from dalipipe.text.steps import BoundOp
@@ -59,7 +59,7 @@ def words_after(op, text, index=0):
     sentence = CHARACTERS(text)
     before = list(sentence.words)
     bound = BoundOp(op, read_lexicon)
-    (draws,) = plan.streams([bound.wants(len(before))], 0, 0, 0, [index], [0])
+    (draws,) = randomness.streams([bound.wants(len(before))], 0, 0, 0, [index], [0])
     if draws:
         bound.act(sentence, draws)
     assert len(sentence.gaps) == len(sentence.words) + 1
@@ -250,18 +250,18 @@ def test_the_numbers_are_the_plans():
     few, many = [5, 0, 9, 130], [4000, 0, 33, 1]
     for lengths in (few, many, [0], []):
         indices = [17 * place for place in range(len(lengths))]
-        drawn = plan.streams(lengths, 99, 4, 2, indices, [1] * len(lengths))
+        drawn = randomness.streams(lengths, 99, 4, 2, indices, [1] * len(lengths))
         for length, index, numbers in zip(lengths, indices, drawn, strict=True):
-            assert numbers == plan.uniforms((0, 0, length), 99, 4, [index], [1])[0].tolist()
+            assert numbers == randomness.uniforms((0, 0, length), 99, 4, [index], [1])[0].tolist()
 
 
 def test_numbers_beyond_the_first_counter_word_do_not_repeat():
     few = 2**18
-    (drawn,) = plan.streams([few + 4096], 5, 0, 0, [3], [2])
-    assert drawn[:8] == plan.uniforms((8,), 5, 0, [3], [2])[0].tolist()
+    (drawn,) = randomness.streams([few + 4096], 5, 0, 0, [3], [2])
+    assert drawn[:8] == randomness.uniforms((8,), 5, 0, [3], [2])[0].tolist()
     assert drawn[few : few + 4096] != drawn[:4096]
     assert abs(np.mean(drawn[few:]) - 0.5) < 4.5 / math.sqrt(12 * 4096)
-    assert drawn[few:] != plan.streams([4096], 5, 0, 0, [3], [3])[0]
+    assert drawn[few:] != randomness.streams([4096], 5, 0, 0, [3], [3])[0]
 
 
 def test_a_blank_sentence_and_one_of_one_word():

@@ -8,8 +8,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from dalipipe.errors import ConfigError, SourceError
-from dalipipe.ops.text import RandomDeletion, RandomSwap
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
+from dalipipe.recipes.ops.text import RandomDeletion, RandomSwap
 from dalipipe.text import TextAugment
 
 SENTENCES = [f"Sentence number {number} holds some words, ten or so in all." for number in range(23)]

@@ -9,9 +9,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dalipipe.errors import RecipeError
-from dalipipe.ops.building import build_op
-from dalipipe.ops.text import TEXT_OPS, Lowercase, OneOf, RandomDeletion, RandomInsertion, RandomReversal, RandomSwap
-from dalipipe.recipe import Recipe, list_recipes
+from dalipipe.recipes import Recipe, list_recipes
+from dalipipe.recipes.ops.building import build_op
+from dalipipe.recipes.ops.text import (
+    TEXT_OPS,
+    Lowercase,
+    OneOf,
+    RandomDeletion,
+    RandomInsertion,
+    RandomReversal,
+    RandomSwap,
+)
 from dalipipe.text import TextAugment
 from dalipipe.text.steps import BoundOp
 from dalipipe.text.vocabulary import read_lexicon
@@ -175,7 +183,7 @@ ops = [{ op = "RandomReplacement", count = 1, vocabulary = "names.txt" }]
 def test_loading_images_does_not_import_the_text_package():
     code = """
 import sys
-import dalipipe, dalipipe.loader, dalipipe.backends
+import dalipipe, dalipipe.loading.loader, dalipipe.backends
 from dalipipe import Recipe, list_recipes
 [Recipe.load(name) for name in list_recipes()]
 assert not [name for name in sys.modules if name.startswith("dalipipe.text")]

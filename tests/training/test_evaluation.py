@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from dalipipe.loader import DataLoader
+from dalipipe.loading import DataLoader
 from dalipipe.sources import FolderSource
 from dalipipe.training.evaluation import Predictions, evaluate, predict, score
 

@@ -8,7 +8,7 @@ import torch
 
 import dalipipe
 from dalipipe.errors import ConfigError
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 from dalipipe.training import export
 
 

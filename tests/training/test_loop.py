@@ -9,8 +9,8 @@ from torch import nn
 
 from dalipipe import samples
 from dalipipe.errors import ConfigError, DivergedError, RecipeError, SourceError
-from dalipipe.loader import DataLoader
-from dalipipe.recipe import Recipe
+from dalipipe.loading import DataLoader
+from dalipipe.recipes import Recipe
 from dalipipe.sources import split_sources
 from dalipipe.training import loop
 from dalipipe.training.checkpoint import load_checkpoint

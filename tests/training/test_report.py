@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dalipipe.loader import DataLoader
-from dalipipe.recipe import Recipe
+from dalipipe.loading import DataLoader
+from dalipipe.recipes import Recipe
 from dalipipe.sources import FolderSource, split_sources
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.evaluation import Predictions, score

@@ -1,6 +1,6 @@
 """The fast CPU path: a chain of steps on one image, as a small interpreter over pixel kernels.
 
-`run_steps` walks through a sample's records (dalipipe.geometry). Steps that only rename coordinates (flips, crops
+`run_steps` walks through a sample's records (`dalipipe.decisions`). Steps that only rename coordinates (flips, crops
 inside the image, resizes to the same size) cost nothing: they change a *view*. Steps that compute pixels (resize,
 affine map, crop with padding) work row by row: a row of whole levels, four floats a pixel, is made and then emitted,
 into a scratch image for the next step or, after the last such step, straight into the output: flipped, normalised and

@@ -22,7 +22,7 @@ from dalipipe.backends.kernels.views import (
     view_of,
 )
 from dalipipe.compilation import compiled
-from dalipipe.records import ARGS, DO, IN_H, IN_W, Do
+from dalipipe.decisions.records import ARGS, DO, IN_H, IN_W, Do
 
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = (
     Do.BRIGHTNESS.value,

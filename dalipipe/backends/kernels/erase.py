@@ -23,7 +23,7 @@ from dalipipe.backends.kernels.views import (
     view_of,
 )
 from dalipipe.compilation import compiled
-from dalipipe.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do
+from dalipipe.decisions.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do
 
 _ERASE, _FLIP, _NOTHING = Do.ERASE.value, Do.FLIP.value, Do.NOTHING.value
 

@@ -26,8 +26,8 @@ from dalipipe.backends.kernels.views import (
     view_of,
 )
 from dalipipe.compilation import compiled
-from dalipipe.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do
-from dalipipe.regions import regions
+from dalipipe.decisions.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do
+from dalipipe.decisions.regions import regions
 
 _CROP_RESIZE, _CROP_PAD, _FLIP, _AFFINE = Do.CROP_RESIZE.value, Do.CROP_PAD.value, Do.FLIP.value, Do.AFFINE.value
 _ERASE, _PERSPECTIVE, _BLUR = Do.ERASE.value, Do.PERSPECTIVE.value, Do.BLUR.value

@@ -8,7 +8,7 @@ from dalipipe.backends import forms
 from dalipipe.backends.look.jpeg import jpeg_form
 from dalipipe.backends.look.png import png_form
 from dalipipe.compilation import compiled
-from dalipipe.orientation import begins, number
+from dalipipe.decisions.orientation import begins, number
 
 _LARGE, _OTHER, _TIFF = forms.LARGE, forms.OTHER, forms.TIFF
 _WEBP, _WEBP_MORE, _WEBP_ODD = forms.WEBP, forms.WEBP_MORE, forms.WEBP_ODD

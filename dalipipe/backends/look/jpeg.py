@@ -9,7 +9,7 @@ import numpy as np
 
 from dalipipe.backends import forms
 from dalipipe.compilation import compiled
-from dalipipe.orientation import begins, number
+from dalipipe.decisions.orientation import begins, number
 
 _JPEG, _PROGRESSIVE, _INK, _DEEP = forms.JPEG, forms.PROGRESSIVE, forms.JPEG_INK, forms.JPEG_DEEP
 _CODING, _SCANS, _ODD = forms.JPEG_CODING, forms.JPEG_SCANS, forms.JPEG_ODD

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dalipipe.backends import forms
 from dalipipe.compilation import compiled
-from dalipipe.orientation import begins, number
+from dalipipe.decisions.orientation import begins, number
 
 _PNG, _DEEP, _MOVES, _PROFILE, _ODD = forms.PNG, forms.PNG_DEEP, forms.PNG_MOVES, forms.PNG_PROFILE, forms.PNG_ODD
 

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dalipipe.backends import Job, Output, compile_recipe
-from dalipipe.recipe import Recipe
+from dalipipe.recipes import Recipe
 from dalipipe.sampling import Batch
-from dalipipe.sources import Source
-from dalipipe.sources.base import Item, name_of
+from dalipipe.sources import Item, Source, name_of
 from dalipipe.sources.reading import open_ordinary
 
 if TYPE_CHECKING:

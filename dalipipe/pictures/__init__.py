@@ -1,0 +1,7 @@
+"""For people: contact sheets of what a recipe makes, and the worst differences that parity found."""
+
+from dalipipe.pictures.canvas import require_form, save
+from dalipipe.pictures.comparison import draw_worst
+from dalipipe.pictures.contact_sheet import preview
+
+__all__ = ["draw_worst", "preview", "require_form", "save"]

@@ -1,0 +1,208 @@
+"""A contact sheet: images, each beside what a recipe makes of it in several epochs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from dalipipe import samples
+from dalipipe.backends import Job, compile_recipe
+from dalipipe.backends.torchvision import decode
+from dalipipe.decisions import randomness
+from dalipipe.decisions.program import program
+from dalipipe.decisions.records import ARGS, DO, OUT_H, OUT_W, Do
+from dalipipe.errors import SourceError, listed
+from dalipipe.parity.images import open_images, spread_out
+from dalipipe.pictures.canvas import ACCENT, GREY, INK, Canvas
+from dalipipe.recipes import Recipe
+from dalipipe.sampling import Batch
+from dalipipe.sources import Source, name_of, split_sources
+
+_TILE: Final = 128
+_GAP: Final = 10
+_MARGIN: Final = 24
+_LABEL: Final = 150
+_HEAD: Final = 74
+_LINE: Final = 13
+_log = logging.getLogger("dalipipe")
+
+
+def preview(
+    data: str | os.PathLike[str] | Source | None = None,
+    recipe: str | Recipe = "small-data",
+    *,
+    images: int = 6,
+    variants: int = 8,
+    seed: int = 0,
+    epoch: int = 0,
+    decisions: bool = False,
+    backend: str = "auto",
+) -> Image.Image:
+    """Return a picture of some images, each beside what a recipe makes of it. A notebook shows it.
+
+    Args:
+        data: A folder that holds a folder of images for each class (or a folder train that does), of which the images
+            that `dalipipe train` trains on are shown; or a source; None for generated pictures.
+        recipe: A recipe, its name or its file.
+        images: How many, evenly spread over the data. Files that can't be used are left out, with a warning.
+        variants: How many of each, from as many epochs; one for a recipe without random ops.
+        seed: Seed of the random decisions: a training with this seed sees these very images.
+        epoch: The first epoch.
+        decisions: Whether to write below each what was decided: box, flip, angle, factors.
+        backend: What makes the images; "auto" is that of a training here.
+
+    Raises:
+        RecipeError: there is no such recipe, or it is one for text.
+        SourceError: the data can't be used, or none of the images can be.
+        ConfigError: there is no such backend.
+        BackendError: the backend lacks an op of the recipe, or can't run here.
+    """
+    loaded = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    loaded.require_kind("image")
+    source = _training_images(data) if data is None or isinstance(data, str | os.PathLike) else data
+    epochs = range(epoch, epoch + (variants if loaded.is_random else 1))
+    indices = np.array(spread_out(len(source), images), np.int64)
+    made, bad = _draw(Job(source, loaded, seed, batch_size=len(indices)), backend, epochs, indices)
+    good = [place for place in range(len(indices)) if place not in bad]
+    reasons = [f"{name_of(source, int(indices[place]))}: {reason}" for place, reason in bad.items()]
+    if not good:
+        raise SourceError(f"preview: some image must be usable, got none ({reasons[0]}). Check the files.")
+    if bad:
+        _log.warning("preview: %d images can't be used and are left out: %s", len(bad), listed(reasons, separator="; "))
+    originals = [decode(source.item(int(indices[position])), loaded).permute(1, 2, 0).numpy() for position in good]
+    words = [
+        [decided(loaded, seed, number, int(indices[position]), original.shape[:2]) for number in epochs]
+        for position, original in zip(good, originals, strict=True)
+    ]
+    below = _LINE * max(len(lines) for row in words for lines in row) + 6 if decisions else 0
+    pitch = _TILE + _GAP + below
+    width = 2 * _MARGIN + _LABEL + (1 + len(epochs)) * (_TILE + _GAP)
+    canvas = Canvas(width, _HEAD + len(good) * pitch + _MARGIN)
+    _headline(canvas, loaded, epochs, width)
+    for row, position in enumerate(good):
+        index, top = int(indices[position]), _HEAD + row * pitch
+        canvas.text((_MARGIN, top + 46), source.classes[int(source.labels[index])], 14, INK, _LABEL - 14)
+        canvas.text((_MARGIN, top + 66), Path(name_of(source, index)).name, 11, GREY, _LABEL - 14)
+        canvas.tile((_column(0), top), originals[row], _TILE)
+        for place in range(len(epochs)):
+            canvas.tile((_column(1 + place), top), made[place][row], _TILE)
+            for line, text in enumerate(words[row][place] if decisions else ()):
+                canvas.text((_column(1 + place), top + _TILE + 3 + line * _LINE), text, 10, GREY, _TILE)
+    return canvas.image
+
+
+def _column(place: int) -> int:
+    return _MARGIN + _LABEL + place * (_TILE + _GAP)
+
+
+def _headline(canvas: Canvas, recipe: Recipe, epochs: range, width: int) -> None:
+    end = canvas.text((_MARGIN, 16), recipe.name, 18, ACCENT)
+    canvas.text((end + 12, 20), recipe.description, 13, GREY, int(width - end - 12 - _MARGIN))
+    canvas.text((_column(0), _HEAD - 22), "as it is", 12, GREY)
+    for place, number in enumerate(epochs):
+        canvas.text((_column(1 + place), _HEAD - 22), f"epoch {number}" if len(epochs) > 1 else recipe.name, 12, GREY)
+
+
+def _training_images(data: str | os.PathLike[str] | None) -> Source:
+    """Return the images of a folder that training takes, in its order; all of them where it would not take the folder.
+
+    Raises:
+        SourceError: the folder can't be used.
+    """
+    root = samples.ensure() if data is None else data
+    try:
+        return split_sources(root)[0]
+    except SourceError:
+        return open_images(root)
+
+
+def _draw(
+    job: Job, backend: str, epochs: range, indices: NDArray[np.int64]
+) -> tuple[list[NDArray[np.uint8]], dict[int, str]]:
+    """Return the images of each epoch, (n, H, W, 3) uint8, and why those at some places can't be used in some epoch."""
+    batches = [Batch(number, indices, np.zeros_like(indices)) for number in epochs]
+    made: list[dict[int, NDArray[np.uint8]]] = []
+    bad: dict[int, str] = {}
+    executor = compile_recipe(job, backend)
+    try:
+        for result in executor.run(batches):
+            good = iter(_pixels(result.images, job.recipe))
+            made.append({place: next(good) for place in range(len(indices)) if place not in result.failures})
+            bad |= result.failures
+    finally:
+        executor.close()
+    kept = [place for place in range(len(indices)) if place not in bad]
+    return [np.stack([images[place] for place in kept]) if kept else np.empty(0, np.uint8) for images in made], bad
+
+
+def _pixels(images: torch.Tensor, recipe: Recipe) -> NDArray[np.uint8]:
+    """Return images as a network gets them as levels that people can look at, (n, H, W, 3)."""
+    levels = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().double().numpy()
+    if recipe.levels is not None:
+        mean, std = recipe.levels
+        levels = levels * std + mean
+    pixels: NDArray[np.uint8] = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return pixels
+
+
+def decided(recipe: Recipe, seed: int, epoch: int, index: int, size: tuple[int, ...]) -> list[str]:
+    """Return in words what was decided for one image in one epoch, a line a step that does something.
+
+    Args:
+        recipe: The recipe.
+        seed: Of the decisions.
+        epoch: Of the decisions.
+        index: Of the image in its source.
+        size: Its (height, width) in px.
+    """
+    steps = program(recipe)
+    uniforms = randomness.uniforms(steps.counts, seed, epoch, np.array([index]), np.array([0]))[0]
+    records, _ = steps.resolve(uniforms, size[0], size[1])
+    random = [op.is_random or steps.gated(row) for row, op in enumerate(steps.ops)]
+    lines = [_words(record) for record, is_random in zip(records, random, strict=True) if is_random]
+    return [line for line in lines if line]
+
+
+def _words(record: NDArray[np.float64]) -> str:
+    do, args = Do(int(record[DO])), record[ARGS:]
+    match do:
+        case Do.NOTHING:
+            return ""
+        case Do.CROP_RESIZE:
+            return f"box {args[1]:.0f}, {args[0]:.0f}, {args[3]:.0f} x {args[2]:.0f} px"
+        case Do.CROP_PAD:
+            return f"window {args[1]:.0f}, {args[0]:.0f}, {record[OUT_W]:.0f} x {record[OUT_H]:.0f} px"
+        case Do.FLIP:
+            return "flip, left and right" if args[0] else "flip, top and bottom"
+        case Do.AFFINE:
+            return _affine_words(args)
+        case Do.ERASE:
+            return f"erased {args[1]:.0f}, {args[0]:.0f}, {args[3]:.0f} x {args[2]:.0f} px"
+        case Do.BLUR:
+            return f"blur, sigma {args[2]:.2f} px"
+        case Do.BRIGHTNESS | Do.CONTRAST | Do.CONTRAST_GREY | Do.SATURATION | Do.SHARPNESS:
+            return f"{do.name.lower().removesuffix('_grey')} x {args[0]:.2f}"
+        case Do.HUE:
+            return f"hue {360 * args[0]:+.0f} degrees"
+        case Do.SOLARIZE:
+            return f"solarize from {args[0]:.0f}"
+        case Do.POSTERIZE:
+            return f"posterize to {args[0]:.0f} bits"
+    return do.name.lower()
+
+
+def _affine_words(args: NDArray[np.float64]) -> str:
+    parts = [
+        (args[10], f"{args[10]:+.0f} deg"),
+        (abs(args[11]) + abs(args[12]), f"by {args[11]:.0f}, {args[12]:.0f} px"),
+        (args[13] - 1, f"x {args[13]:.2f}"),
+        (abs(args[14]) + abs(args[15]), f"shear {args[14]:.0f}, {args[15]:.0f}"),
+    ]
+    return " ".join(text for value, text in parts if value) or "affine"

@@ -1,0 +1,391 @@
+"""An augmentation recipe: a named list of ops, read from and written to TOML, checked before the first image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StrictBool, ValidationError, model_validator
+
+from dalipipe.errors import RecipeError, nearest
+from dalipipe.limits import pixel_limit
+from dalipipe.recipes.ops import CenterCrop, Grayscale, ImageSpec, Normalize, Op, Resize, ToDtype, leaves
+from dalipipe.recipes.ops.base import Channels, Kind, Stage
+from dalipipe.recipes.ops.building import build_op, check_number, first_problem
+from dalipipe.recipes.ops.text import TextOp
+
+Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Mean and standard deviation of each channel, in levels."""
+
+_STAGES = ("pixels", "range", "tail")
+
+
+def recipes_dir() -> Path:
+    """Return the folder with the recipes that come with dalipipe: inside the package, or beside it in a checkout."""
+    inside = Path(__file__).parents[1] / "pipelines"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "pipelines"
+
+
+def list_recipes() -> dict[str, Path]:
+    """Return the names of the recipes that come with dalipipe and their files, sorted by name."""
+    return {path.stem: path for path in sorted(recipes_dir().glob("*.toml"))}
+
+
+class Recipe(BaseModel):
+    """What is done to each image, or to each sentence, as data.
+
+    Attributes:
+        name: Short name, as in the file name.
+        description: One sentence.
+        evaluation: Name or path of the recipe for validation images; empty for the one derived by `eval_twin`.
+        apply_exif_orientation: Whether photos are turned as their camera noted it (JPEG and PNG) before the first op.
+            By default they are taken as they are stored, as torchvision.datasets.ImageFolder takes them.
+        input_channels: 3, or 1 for a recipe of grey arrays, (H, W, 1), which it takes as one channel. By default images
+            are RGB, and grey ones have three equal channels.
+        ops: The steps, in order, all of one kind.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    description: str = ""
+    evaluation: str = ""
+    apply_exif_orientation: StrictBool = False
+    input_channels: Channels = 3
+    ops: tuple[SerializeAsAny[Op], ...]
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> Recipe:
+        check_number(sum(1 for op in self.ops for _ in leaves(op)), f"recipe {self.name!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Recipe:
+        names = {kind: [op.op for op in self.ops if op.kind == kind] for kind in ("image", "text")}
+        if names["image"] and names["text"]:
+            raise ValueError(
+                f"a recipe holds ops of one kind, got {names['image'][0]} for images and {names['text'][0]} for text. "
+                "Make two recipes of it"
+            )
+        if names["text"] and self.apply_exif_orientation:
+            raise ValueError("apply_exif_orientation is for images, got a recipe of text ops. Leave it out")
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        """What the recipe works on, "image" or "text"."""
+        return self.ops[0].kind if self.ops else "image"
+
+    def require_kind(self, kind: Kind) -> None:
+        """Refuse a recipe of the other kind.
+
+        Raises:
+            RecipeError: the recipe is not of `kind`.
+        """
+        if self.kind != kind:
+            use = {"image": "dalipipe.DataLoader", "text": "dalipipe.text.TextAugment"}[self.kind]
+            raise RecipeError(
+                f"recipe {self.name!r}: a recipe of {kind} ops is needed here, got one of {self.kind} ops. "
+                f"Choose another, or give this one to {use}."
+            )
+
+    @classmethod
+    def load(cls, recipe: Recipe | str | Path) -> Recipe:
+        """Return the recipe of that name, or the one in that TOML file; a Recipe is returned as it is.
+
+        Raises:
+            RecipeError: no such recipe or file, a syntax error (with its line and column), or ops that can't work.
+        """
+        if isinstance(recipe, Recipe):
+            return recipe
+        known = list_recipes()
+        if str(recipe) in known:
+            return cls._read(known[str(recipe)])
+        path = Path(recipe)
+        if path.suffix == ".toml" or _is_file(path):
+            return cls._read(path)
+        raise RecipeError(
+            f"recipe: there is no recipe named {str(recipe)!r}. {nearest(str(recipe), known)}"
+            f"Known: {', '.join(known)}; a file must end in .toml."
+        )
+
+    @classmethod
+    def _read(cls, path: Path) -> Recipe:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise RecipeError(f"recipe: can't read {str(path)!r}: {reason}. Give the path of a TOML file.") from error
+        loaded = cls.from_toml(text, where=str(path))
+        if loaded.kind == "text":
+            located = tuple(op.located(path.parent) for op in loaded.ops if isinstance(op, TextOp))
+            loaded = loaded.model_copy(update={"ops": located})
+        beside = path.parent / loaded.evaluation
+        return loaded.model_copy(update={"evaluation": str(beside)}) if _is_file(beside) else loaded
+
+    @classmethod
+    def from_toml(cls, text: str, where: str = "recipe") -> Recipe:
+        """Return the recipe that `text` describes.
+
+        Args:
+            text: TOML with `name` and a list of tables `[[ops]]`, each with `op` and its arguments.
+            where: What to call the text in an error.
+
+        Raises:
+            RecipeError: syntax error (line and column), unknown key or op (nearest name suggested), bad value, or ops
+                that don't fit one another.
+        """
+        try:
+            data = tomllib.loads(text)
+        except RecursionError:
+            raise RecipeError(f"{where}: not valid TOML: nested too deeply. Remove some brackets.") from None
+        except ValueError as error:  # TOMLDecodeError, or a number that Python holds too long to read
+            raise RecipeError(f"{where}: not valid TOML: {error}. Correct that place.") from error
+        raw = data.pop("ops", None)
+        if not isinstance(raw, list) or not raw:
+            raise RecipeError(f"{where}: a recipe needs at least one [[ops]] table, got none. Add one.")
+        check_number(len(raw), where)
+        ops = tuple(build_op(entry, f"{where}: op {position}") for position, entry in enumerate(raw, 1))
+        data.setdefault("name", Path(where).stem)
+        try:
+            recipe = cls(**data, ops=ops)
+        except ValidationError as error:
+            raise RecipeError(first_problem(where, error, cls.model_fields)) from error
+        try:
+            if recipe.kind == "image":
+                recipe.shapes()
+        except RecipeError as error:
+            raise RecipeError(f"{where}: {error}") from error
+        return recipe
+
+    @classmethod
+    def from_torchvision(
+        cls,
+        transform: object,
+        name: str = "from-torchvision",
+        size: tuple[int, int] | None = None,
+        channels: Channels = 3,
+    ) -> Recipe:
+        """Return the recipe that does what a torchvision transform does, v1 or v2.
+
+        Args:
+            transform: A transform, or a Compose of them, as a data set's `transform=` takes it.
+            name: Name of the recipe.
+            size: (height, width) of every incoming image in px, where all have the same. Needed only where the
+                transform doesn't fix the size of its output.
+            channels: 1 where the incoming images are grey arrays, as MNIST's are.
+
+        Raises:
+            RecipeError: a transform, or an argument of one, that recipes don't have; an output that is no tensor, or
+                whose size is not fixed.
+
+        See `dalipipe.recipes.translation` for how near the result is.
+        """
+        from dalipipe.recipes.translation import from_torchvision  # which makes recipes, and imports torchvision
+
+        return from_torchvision(transform, name, size, channels)
+
+    def to_toml(self) -> str:
+        """Return TOML from which `from_toml` makes an equal recipe."""
+        head = {
+            "name": self.name,
+            "description": self.description,
+            "evaluation": self.evaluation,
+            "apply_exif_orientation": self.apply_exif_orientation,
+            "input_channels": 1 if self.input_channels == 1 else None,
+        }
+        ops = [{"op": op.op, **op.arguments()} for op in self.ops]
+        return tomli_w.dumps({**{key: value for key, value in head.items() if value}, "ops": ops})
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that change when an op or an argument does, and not with the name or the comments."""
+        ops: list[Any] = [op.model_dump(mode="json") for op in self.ops]
+        if self.apply_exif_orientation:
+            ops.insert(0, "apply_exif_orientation")
+        if self.input_channels == 1:
+            ops.insert(0, "input_channels = 1")
+        return hashlib.sha256(json.dumps(ops, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What each op works on at its place: levels, the range, or what comes out of that ("tail")."""
+        stages: list[Stage] = []
+        for op in self.ops:
+            late = op.anywhere and any(stage != "pixels" for stage in stages)
+            stages.append("tail" if late else op.stage)
+        return tuple(stages)
+
+    def as_it_leaves(self, position: int, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        """Return what the ops of the range after a position make of a float value of each channel."""
+        for op in self.ops[position + 1 :]:
+            if isinstance(op, Normalize):
+                red, green, blue = ((v - m) / s for v, m, s in zip(value, op.mean, op.std, strict=True))
+                value = (red, green, blue)
+        return value
+
+    def shapes(self, start: ImageSpec | None = None) -> list[ImageSpec]:
+        """Return what is known of an image before the first op and after each, len(ops) + 1 entries.
+
+        Args:
+            start: What is known of the incoming images; by default neither height nor width.
+
+        Raises:
+            RecipeError: an op that can't work at its place, an output whose size is not fixed, or a recipe for text.
+        """
+        self.require_kind("image")
+        specs = [replace(start or ImageSpec(), channels=self.input_channels)]
+        stage = 0
+        for position, (op, at) in enumerate(zip(self.ops, self.stages, strict=True), 1):
+            if _STAGES.index(at) < stage:
+                raise RecipeError(
+                    f"op {position} ({op.op}): works on uint8 pixels, but {self.ops[position - 2].op} comes before it. "
+                    f"Put {op.op} before the ops that rescale or normalise."
+                )
+            stage = min(_STAGES.index(at), 1)  # the range may go on behind an erasing of floats
+            try:
+                _require_grey(op, specs[-1])
+                specs.append(op.check(specs[-1]))
+                _check_memory(op, specs[-1])
+            except RecipeError as error:
+                raise RecipeError(f"op {position}: {error}") from error
+        if specs[-1].height is None or specs[-1].width is None:
+            raise RecipeError(
+                f"the output is {specs[-1]}, so images of different sizes could not be batched. "
+                "Add a Resize to (height, width), a CenterCrop or a RandomResizedCrop."
+            )
+        return specs
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of every image that leaves the recipe."""
+        last = self.shapes()[-1]
+        assert last.height is not None and last.width is not None
+        return (last.channels, last.height, last.width)
+
+    @property
+    def channels(self) -> tuple[Channels, ...]:
+        """How many channels an image has before each op, and after the last."""
+        found: list[Channels] = [self.input_channels]
+        for op in self.ops:
+            found.append(op.num_output_channels if isinstance(op, Grayscale) else found[-1])
+        return tuple(found)
+
+    @property
+    def levels(self) -> Levels | None:
+        """(mean, std) in levels, so that a value that leaves the recipe is (level - mean) / std; None for uint8."""
+        unit: float | None = None
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        for op in self.ops:
+            if isinstance(op, ToDtype):
+                unit = 255.0 if op.scale else 1.0
+            elif isinstance(op, Normalize):
+                unit = 255.0 if unit is None else unit
+                mean, std = op.mean, op.std
+        if unit is None:
+            return None
+        return (mean[0] * unit, mean[1] * unit, mean[2] * unit), (std[0] * unit, std[1] * unit, std[2] * unit)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether any op draws random numbers."""
+        return any(op.is_random for op in self.ops)
+
+    def eval_twin(self) -> Recipe:
+        """Return the recipe for validation images or sentences.
+
+        That is the one named by `evaluation` (a recipe's name, or a path beside this recipe's file). Without one:
+        resize to 256/224 of the output, crop the centre, and keep this recipe's Grayscale, rescaling and normalisation.
+        Where this recipe applies the Exif orientation, so does its twin.
+
+        A recipe that comes with dalipipe is the twin of images of its own size and normalisation only: for a changed
+        copy of its training recipe the twin is derived. A file of one's own may have another size.
+
+        Raises:
+            RecipeError: the file that `evaluation` names can't be read, or normalises otherwise than this recipe.
+        """
+        twin = self._named_twin() if self.evaluation else self._derived_twin()
+        if not self.apply_exif_orientation or twin.apply_exif_orientation:
+            return twin
+        return twin.model_copy(update={"apply_exif_orientation": True})
+
+    def _named_twin(self) -> Recipe:
+        twin = Recipe.load(self.evaluation)
+        if self.kind == "text" or twin.kind == "text":
+            return twin
+        same_levels = twin.levels == self.levels
+        if self.evaluation in list_recipes():
+            if same_levels and twin.output_shape == self.output_shape:
+                return twin
+            _, height, width = self.output_shape
+            return self._derived_twin().model_copy(
+                update={"name": f"{self.name}-eval (derived: {height} x {width} px)"}
+            )
+        if not same_levels:
+            raise RecipeError(
+                f"recipe {self.name!r}: images for evaluation must be normalised as those for training, got another"
+                f" mean or standard deviation in {self.evaluation!r}. Use those of the training recipe there."
+            )
+        return twin
+
+    def _derived_twin(self) -> Recipe:
+        if not self.is_random:
+            return self
+        if self.kind == "text":
+            return self._eval_twin_of_text()
+        _, height, width = self.output_shape
+        shorter = round(min(height, width) * 256 / 224)
+        first: Op = Resize(size=shorter) if height == width else Resize(size=(height, width))
+        grey = [op for op in self.ops if isinstance(op, Grayscale)][-1:]
+        kept = (*grey, *(op for op in self.ops if op.stage == "range"))
+        ops = (first, CenterCrop(size=(height, width)), *kept) if height == width else (first, *kept)
+        return Recipe(
+            name=f"{self.name}-eval",
+            description=f"Evaluation twin derived from {self.name}.",
+            input_channels=self.input_channels,
+            ops=ops,
+        )
+
+    def _eval_twin_of_text(self) -> Recipe:
+        kept = tuple(op for op in self.ops if not op.is_random)
+        if not kept:
+            raise RecipeError(
+                f"recipe {self.name!r}: every op is random, so nothing is left to do to sentences for evaluation. "
+                "Evaluate on the sentences as they are."
+            )
+        return Recipe(name=f"{self.name}-eval", description=f"Evaluation twin derived from {self.name}.", ops=kept)
+
+
+def _check_memory(op: Op, spec: ImageSpec) -> None:
+    """Refuse an op of whose images none would be within the limit of pixels."""
+    limit = pixel_limit()
+    side = op.size if isinstance(op, Resize) and isinstance(op.size, int) else 1  # the shorter one of the two
+    height, width = spec.height or side, spec.width or side
+    if limit is not None and height * width > limit:
+        raise RecipeError(
+            f"{op.op}: makes images of at least {height} x {width} px, more than the limit of {limit:,}. Make less of "
+            "them, or raise PIL.Image.MAX_IMAGE_PIXELS."
+        )
+
+
+def _require_grey(outer: Op, spec: ImageSpec) -> None:
+    """Refuse colours where there is one channel."""
+    for op in leaves(outer) if spec.channels == 1 else ():
+        for name in ("fill", "value", "mean", "std"):
+            value = getattr(op, name, None)
+            if isinstance(value, tuple) and len(set(value)) > 1:
+                raise RecipeError(
+                    f"{op.op}: {name} must be one number where images have one channel, got {value}. "
+                    "Give one, or put Grayscale with num_output_channels = 3 before it."
+                )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, a folder that can't be searched
+        return False
