@@ -40,7 +40,7 @@ def work(options: dict[str, Any]) -> None:
     import torch
 
     from dalipipe.training import TrainConfig
-    from dalipipe.training.loop import train
+    from dalipipe.training.run.loop import train
 
     torch.set_num_threads(1)
     train(TrainConfig(**options))
@@ -50,7 +50,7 @@ def difference(one: Path, other: Path) -> str:
     """Return what differs between the results of two runs; nothing if they are the same."""
     import torch
 
-    from dalipipe.training.checkpoint import load_checkpoint
+    from dalipipe.training.network.checkpoint import load_checkpoint
 
     if (one / "metrics.jsonl").read_bytes() != (other / "metrics.jsonl").read_bytes():
         return "metrics.jsonl"
@@ -85,7 +85,7 @@ def campaign(folder: Path, kills: int, rng: random.Random, backend: str) -> tupl
     data = samples.ensure(folder / "pictures", train=72, val=24, size=(67, 59))
     options = {**OPTIONS, "data": str(data), "recipe": str(folder / "kills.toml"), "backend": backend}
     context = multiprocessing.get_context("forkserver")  # so that a process begins within moments
-    context.set_forkserver_preload(["dalipipe.training.loop", "torchmetrics.functional"])
+    context.set_forkserver_preload(["dalipipe.training.run.loop", "torchmetrics.functional"])
 
     def start(name: str) -> Any:
         process = context.Process(target=work, args=({**options, "output": str(folder / name), "resume": True},))

@@ -130,7 +130,7 @@ def carry_out(run: Run, cache: Path, hymenoptera: Path) -> dict[str, Any]:
     """Do a run and return its epochs; the network of a run that others start from stays in the cache."""
     import torch
 
-    from dalipipe.training.loop import train
+    from dalipipe.training.run.loop import train
 
     torch.set_num_threads(run.threads or os.cpu_count() or 1)
     data = hymenoptera if run.data == "hymenoptera" else _pictures(run.data, cache)

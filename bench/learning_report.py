@@ -14,9 +14,9 @@ from typing import Any
 
 from bench.learning import BACKENDS, CONTROLS, RESULTS
 from bench.report import PAGE, digest, put
-from dalipipe.training.metrics import EpochMetrics
+from dalipipe.training.measures.metrics import EpochMetrics
 from dalipipe.training.report.style import BLUE, MUTED, ORANGE, RED, new_figure, style
-from dalipipe.training.stopping import Stopper
+from dalipipe.training.run.stopping import Stopper
 
 BEGIN, END = "<!-- from bench/results/learning.json: begin -->", "<!-- end of learning -->"
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dalipipe.pictures import preview
     from dalipipe.recipes import Recipe, list_recipes
     from dalipipe.sources import FolderSource, Source, split_sources
-    from dalipipe.training.trained import load_model
+    from dalipipe.training.network.trained import load_model
 
 __version__ = "0.1.0"
 

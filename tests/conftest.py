@@ -150,8 +150,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a ResNet-18 with the classes ant, bee and cat, its weights drawn at random."""
     import torch
 
-    from dalipipe.training.checkpoint import Checkpoint, save_checkpoint
-    from dalipipe.training.models import create_model
+    from dalipipe.training.network.checkpoint import Checkpoint, save_checkpoint
+    from dalipipe.training.network.models import create_model
 
     classes = ("ant", "bee", "cat")
     with torch.random.fork_rng(devices=[]):

@@ -19,7 +19,7 @@ from dalipipe.pictures.contact_sheet import _draw
 from dalipipe.recipes.ops.building import build_op
 from dalipipe.sampling import Batch
 from dalipipe.sources import ArraySource
-from dalipipe.training.models import check_images, create_model
+from dalipipe.training.network.models import check_images, create_model
 
 RNG = np.random.default_rng(3)
 IMAGES = RNG.integers(0, 256, (9, 19, 23, 1), dtype=np.uint8)

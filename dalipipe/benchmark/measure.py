@@ -26,7 +26,7 @@ from dalipipe.errors import ConfigError, SourceError
 from dalipipe.parity.images import open_images
 from dalipipe.recipes import Recipe
 from dalipipe.sources import FolderSource
-from dalipipe.training.models import check_model_name
+from dalipipe.training.network.models import check_model_name
 
 COMPARED_IMAGES = 24
 _WARM_UP_BATCHES = 8

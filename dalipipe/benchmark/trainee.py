@@ -9,7 +9,7 @@ import torch
 
 from dalipipe.benchmark.meter import Batch
 from dalipipe.benchmark.work import Work
-from dalipipe.training.models import check_images, create_model, resolve_device
+from dalipipe.training.network.models import check_images, create_model, resolve_device
 
 
 class Step:

@@ -15,7 +15,7 @@ from dalipipe.cli.paths import given_path
 from dalipipe.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dalipipe.training.evaluation import Evaluation
+    from dalipipe.training.measures.evaluation import Evaluation
 
 _MOST_MISTAKES = 5
 
@@ -50,9 +50,9 @@ def evaluate(
     Of the folder that it was trained on, the images that validated it are taken.
     """
     from dalipipe.loading import DataLoader  # imports torch and DALI, which takes seconds
-    from dalipipe.training.checkpoint import load_checkpoint
-    from dalipipe.training.evaluation import evaluate as measure
-    from dalipipe.training.trained import labelled_source, trained_model
+    from dalipipe.training.measures.evaluation import evaluate as measure
+    from dalipipe.training.network.checkpoint import load_checkpoint
+    from dalipipe.training.network.trained import labelled_source, trained_model
 
     if on_error not in ("raise", "skip"):
         raise ConfigError(f"--on-error: must be raise or skip, got {on_error!r}. The default is raise.")

@@ -25,8 +25,8 @@ def export(
 ) -> None:
     """Write a trained network as a file of its own, its preprocessing and class names in the metadata."""
     from dalipipe.cli.outputs import require_places
-    from dalipipe.training.export import METADATA_FILE, export_model  # imports torch, which takes seconds
-    from dalipipe.training.trained import load_model
+    from dalipipe.training.network.export import METADATA_FILE, export_model  # imports torch, which takes seconds
+    from dalipipe.training.network.trained import load_model
 
     require_places({"--output": output}, [checkpoint])
     trained = load_model(checkpoint)

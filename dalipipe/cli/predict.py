@@ -16,7 +16,7 @@ from dalipipe.cli.statuses import FAILED
 from dalipipe.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
-    from dalipipe.training.prediction import Prediction
+    from dalipipe.training.measures.prediction import Prediction
 
 
 def register(app: typer.Typer) -> None:
@@ -42,8 +42,8 @@ def predict(
     """
     if as_json and as_csv:
         raise ConfigError("predict: --json and --csv exclude one another, got both. Give one of them.")
-    from dalipipe.training import prediction  # imports torch and DALI, which takes seconds
-    from dalipipe.training.trained import load_model
+    from dalipipe.training.measures import prediction  # imports torch and DALI, which takes seconds
+    from dalipipe.training.network.trained import load_model
 
     files, problems = prediction.find_images(paths)
     if not files:

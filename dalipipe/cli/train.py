@@ -22,7 +22,7 @@ from dalipipe.training.launch import Launch
 from dalipipe.training.observer import Observer, RunInfo, Step
 
 if TYPE_CHECKING:
-    from dalipipe.training.metrics import EpochMetrics
+    from dalipipe.training.measures.metrics import EpochMetrics
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +38,7 @@ def train(**options: Any) -> None:
     cfg = read_config(file, assignments, given)
     console = results(quiet=not Launch.from_environment().is_first)
     with _View(console) as view:
-        from dalipipe.training.loop import train as run  # torch and DALI take seconds to import
+        from dalipipe.training.run.loop import train as run  # torch and DALI take seconds to import
 
         summary = run(cfg, view)
     _conclude(console, cfg, summary)

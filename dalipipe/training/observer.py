@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from dalipipe.recipes import Recipe
     from dalipipe.training.config import TrainConfig
-    from dalipipe.training.metrics import EpochMetrics
-    from dalipipe.training.weights import WeightsReport
+    from dalipipe.training.measures.metrics import EpochMetrics
+    from dalipipe.training.network.weights import WeightsReport
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs train one linear layer in place of a ResNet."""
     import torch
 
-    from dalipipe.training import loop
+    from dalipipe.training.run import loop
 
     def create(name, classes, head, dropout):
         return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, classes))

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from dalipipe.cli import app
-from dalipipe.training import steps
-from dalipipe.training.keeper import quoted
-from dalipipe.training.lock import held
+from dalipipe.training.run import steps
+from dalipipe.training.run.lock import held
+from dalipipe.training.run.saving import quoted
 
 pytestmark = pytest.mark.usefixtures("quick")
 

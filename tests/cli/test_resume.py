@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from dalipipe.cli import app
-from dalipipe.training import steps
+from dalipipe.training.run import steps
 
 
 def run(*arguments):

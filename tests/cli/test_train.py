@@ -14,8 +14,8 @@ from dalipipe import __version__
 from dalipipe.backends import BACKENDS
 from dalipipe.cli import app
 from dalipipe.errors import ConfigError
-from dalipipe.training import loop
 from dalipipe.training.config import TrainConfig
+from dalipipe.training.run import loop
 
 
 def run(*arguments):

@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from dalipipe.cli import app
-from dalipipe.training.trained import load_model
+from dalipipe.training.network.trained import load_model
 
 
 def run(*arguments):
@@ -76,7 +76,7 @@ def test_csv_is_valid_for_any_name_and_holds_no_formula(checkpoint, folder, monk
     monkeypatch.chdir(odd)
     trained = load_model(checkpoint)
     classes = ("=cmd", "a\rb", "c")
-    monkeypatch.setattr("dalipipe.training.trained.load_model", lambda *_: trained._replace(classes=classes))
+    monkeypatch.setattr("dalipipe.training.network.trained.load_model", lambda *_: trained._replace(classes=classes))
     result = predict(checkpoint, "*", "--csv", "--top-k", 3)
     rows = list(csv.reader(io.StringIO(result.stdout, newline="")))
     assert [len(row) for row in rows] == [7] * (1 + len(ODD_NAMES))

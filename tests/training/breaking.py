@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from dalipipe.training.checkpoint import load_checkpoint
 from dalipipe.training.config import TrainConfig
-from dalipipe.training.loop import train
+from dalipipe.training.network.checkpoint import load_checkpoint
 from dalipipe.training.observer import Observer
+from dalipipe.training.run.loop import train
 
 RECIPE = """
 name = "tiny"

@@ -9,7 +9,7 @@ from tests.training.breaking import RECIPE, tiny_model
 @pytest.fixture
 def tiny_network(monkeypatch):
     """Let runs train the tiny network in place of a ResNet, in one thread: several would wait for each other."""
-    from dalipipe.training import loop
+    from dalipipe.training.run import loop
 
     monkeypatch.setattr(loop, "create_model", tiny_model)
     before = torch.get_num_threads()

@@ -6,7 +6,7 @@ import pytest
 
 from dalipipe.errors import ConfigError, DecodeError
 from dalipipe.training.config import TrainConfig
-from dalipipe.training.loop import train
+from dalipipe.training.run.loop import train
 from tests.training.breaking import Watching, assert_same, config, kill, resume
 
 

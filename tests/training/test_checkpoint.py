@@ -8,12 +8,7 @@ import pytest
 import torch
 
 from dalipipe.errors import ConfigError, WeightsError
-from dalipipe.training.checkpoint import (
-    Checkpoint,
-    digest,
-    load_checkpoint,
-    save_checkpoint,
-)
+from dalipipe.training.network.checkpoint import Checkpoint, digest, load_checkpoint, save_checkpoint
 
 CHECKPOINT = Checkpoint(
     model="resnet18",

@@ -7,7 +7,7 @@ from torch import nn
 
 from dalipipe.loading import DataLoader
 from dalipipe.sources import FolderSource
-from dalipipe.training.evaluation import Predictions, evaluate, predict, score
+from dalipipe.training.measures.evaluation import Predictions, evaluate, predict, score
 
 CLASSES = ("ant", "bee", "cat")
 

@@ -9,7 +9,7 @@ import torch
 import dalipipe
 from dalipipe.errors import ConfigError
 from dalipipe.recipes import Recipe
-from dalipipe.training import export
+from dalipipe.training.network import export
 
 
 @pytest.fixture(scope="module")

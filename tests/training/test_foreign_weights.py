@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
 from dalipipe.errors import WeightsError
-from dalipipe.training.models import create_model
-from dalipipe.training.weights import load_weights
+from dalipipe.training.network.models import create_model
+from dalipipe.training.network.weights import load_weights
 
 NAME = "squeezenet1_1"
 CLASSES = ("ant", "bee")

@@ -14,13 +14,13 @@ import pytest
 
 from dalipipe.errors import ConfigError
 from dalipipe.sources.clutter import LOCK
-from dalipipe.training import lock
-from dalipipe.training.lock import held
+from dalipipe.training.run import lock
+from dalipipe.training.run.lock import held
 
 CODE = """
 import sys, time
 from pathlib import Path
-from dalipipe.training.lock import held
+from dalipipe.training.run.lock import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

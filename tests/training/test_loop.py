@@ -12,15 +12,15 @@ from dalipipe.errors import ConfigError, DivergedError, RecipeError, SourceError
 from dalipipe.loading import DataLoader
 from dalipipe.recipes import Recipe
 from dalipipe.sources import split_sources
-from dalipipe.training import loop
-from dalipipe.training.checkpoint import load_checkpoint
 from dalipipe.training.config import TrainConfig, read_config
 from dalipipe.training.data import open_data
-from dalipipe.training.evaluation import evaluate
-from dalipipe.training.loop import train
-from dalipipe.training.models import create_model
+from dalipipe.training.measures.evaluation import evaluate
+from dalipipe.training.network.checkpoint import load_checkpoint
+from dalipipe.training.network.models import create_model
+from dalipipe.training.network.weights import load_weights
 from dalipipe.training.observer import Observer
-from dalipipe.training.weights import load_weights
+from dalipipe.training.run import loop
+from dalipipe.training.run.loop import train
 
 TINY = """
 name = "tiny"

@@ -9,8 +9,8 @@ import torch
 
 import dalipipe
 from dalipipe.errors import WeightsError
-from dalipipe.training.models import create_model
-from dalipipe.training.weights import load_weights
+from dalipipe.training.network.models import create_model
+from dalipipe.training.network.weights import load_weights
 
 
 @pytest.fixture

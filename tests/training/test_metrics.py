@@ -1,6 +1,6 @@
 import torch
 
-from dalipipe.training.metrics import Meter, Tally
+from dalipipe.training.measures.metrics import Meter, Tally
 
 
 class FakeClock:

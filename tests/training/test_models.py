@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from dalipipe.errors import ConfigError
-from dalipipe.training.blocks import Blocks
-from dalipipe.training.models import check_images, create_model, head_name, resolve_device, torchvision_models
+from dalipipe.training.network.blocks import Blocks
+from dalipipe.training.network.models import check_images, create_model, head_name, resolve_device, torchvision_models
 
 FAMILIES = ("resnet18", "vgg11_bn", "alexnet", "squeezenet1_1", "densenet121", "mobilenet_v3_small", "efficientnet_b0")
 

@@ -6,7 +6,7 @@ import torch
 
 import dalipipe
 from dalipipe.sources import FolderSource
-from dalipipe.training.prediction import find_images, predict_files
+from dalipipe.training.measures.prediction import find_images, predict_files
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from dalipipe.errors import ConfigError
-from dalipipe.training.checkpoint import Checkpoint, load_checkpoint
-from dalipipe.training.metrics import EpochMetrics
-from dalipipe.training.record import RunRecord
+from dalipipe.training.measures.metrics import EpochMetrics
+from dalipipe.training.network.checkpoint import Checkpoint, load_checkpoint
+from dalipipe.training.resume.record import RunRecord
 
 
 def epoch(number, val_acc):

@@ -17,15 +17,15 @@ from dalipipe.loading import DataLoader
 from dalipipe.recipes import Recipe
 from dalipipe.sources import FolderSource, split_sources
 from dalipipe.training.config import TrainConfig
-from dalipipe.training.evaluation import Predictions, score
-from dalipipe.training.events import write_events
-from dalipipe.training.loop import train
-from dalipipe.training.metrics import EpochMetrics
+from dalipipe.training.measures.evaluation import Predictions, score
+from dalipipe.training.measures.metrics import EpochMetrics
+from dalipipe.training.network.weights import WeightsReport
 from dalipipe.training.observer import RunInfo
 from dalipipe.training.report import Outcome, write_report
+from dalipipe.training.report.events import write_events
 from dalipipe.training.report.page import read_rows
 from dalipipe.training.report.tiles import augmentation_sheet, mistake_tiles
-from dalipipe.training.weights import WeightsReport
+from dalipipe.training.run.loop import train
 
 RECIPE = """name = "tiny"
 [[ops]]
@@ -199,7 +199,7 @@ def test_tensorboard_reads_a_curve_for_every_measure(tmp_path):
 
 def test_events_without_tensorboard_are_refused_before_the_run(tmp_path, monkeypatch):
     from dalipipe.errors import ConfigError
-    from dalipipe.training import events
+    from dalipipe.training.report import events
 
     monkeypatch.setattr(events.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r'pip install "dalipipe\[tensorboard\]"'):

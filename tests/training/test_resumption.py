@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from dalipipe.errors import ConfigError, StateError
-from dalipipe.training import loop
-from dalipipe.training.checkpoint import load_checkpoint
 from dalipipe.training.config import read_config
-from dalipipe.training.loop import train
+from dalipipe.training.network.checkpoint import load_checkpoint
 from dalipipe.training.observer import Observer
+from dalipipe.training.run import loop
+from dalipipe.training.run.loop import train
 from tests.training.breaking import RECIPE, Killed, Watching, assert_same, checkpoints, config, kill, resume, tiny_model
 
 
@@ -309,7 +309,7 @@ def test_images_and_recipe_must_be_those_of_the_run(data, change, message):
 
 
 def test_other_versions_are_told_of(data, monkeypatch):
-    from dalipipe.training import resumption
+    from dalipipe.training.resume import resumption
 
     kill(config(data), 3)
     versions = resumption.versions()

@@ -9,12 +9,12 @@ from torch import nn
 
 from dalipipe.errors import ConfigError, DivergedError, ResourceError, SourceError
 from dalipipe.sources import FolderSource
-from dalipipe.training import loop
-from dalipipe.training.checkpoint import load_checkpoint
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.data import class_weights, open_data
-from dalipipe.training.loop import train
+from dalipipe.training.network.checkpoint import load_checkpoint
 from dalipipe.training.observer import Observer
+from dalipipe.training.run import loop
+from dalipipe.training.run.loop import train
 
 RECIPE = 'name = "tiny"\n[[ops]]\nop = "Resize"\nsize = [8, 9]\n[[ops]]\nop = "Normalize"\nmean = [0.5]\nstd = [0.25]\n'
 

@@ -8,11 +8,11 @@ from torch import nn
 
 from dalipipe.errors import ConfigError, DivergedError, ResourceError, StateError
 from dalipipe.training.config import TrainConfig
-from dalipipe.training.metrics import EpochMetrics
+from dalipipe.training.measures.metrics import EpochMetrics
+from dalipipe.training.network.optim import rate
 from dalipipe.training.observer import Observer
-from dalipipe.training.optim import rate
-from dalipipe.training.state import TrainState
-from dalipipe.training.steps import learn, train_epoch
+from dalipipe.training.run.state import TrainState
+from dalipipe.training.run.steps import learn, train_epoch
 
 
 class Batches:

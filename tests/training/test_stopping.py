@@ -1,7 +1,7 @@
 import pytest
 
-from dalipipe.training.metrics import EpochMetrics
-from dalipipe.training.stopping import Stopper
+from dalipipe.training.measures.metrics import EpochMetrics
+from dalipipe.training.run.stopping import Stopper
 
 
 def epoch(number, val_loss, val_acc=0.5, ece=0.1):

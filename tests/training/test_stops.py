@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from dalipipe.errors import ConfigError, StoppedError
-from dalipipe.training.checkpoint import load_checkpoint
-from dalipipe.training.interruption import Interruption, interruptible
 from dalipipe.training.intervals import Interval
-from dalipipe.training.loop import train
+from dalipipe.training.network.checkpoint import load_checkpoint
+from dalipipe.training.run.interruption import Interruption, interruptible
+from dalipipe.training.run.loop import train
 from tests.training.breaking import Watching, assert_same, config, resume
 
 
@@ -78,7 +78,7 @@ def test_a_fold_is_stopped_and_the_whole_is_gone_on_with(data):
 
 
 def test_a_signal_that_comes_while_a_fold_is_concluded_is_not_lost(data, monkeypatch):
-    from dalipipe.training import loop
+    from dalipipe.training.run import loop
 
     summarise = loop.summarise
     monkeypatch.setattr(loop, "summarise", lambda *a: (os.kill(os.getpid(), signal.SIGTERM), summarise(*a))[1])
@@ -161,7 +161,7 @@ def test_an_interval_is_over_after_its_batches_or_its_time():
     [("1h", 1, []), ("3", 1, [3]), ("1", 1, [1, 2, 3, 4]), ("1", 2, [2, 4]), ("3", 2, [4])],
 )
 def test_checkpoints_are_written_when_they_are_due(data, monkeypatch, every, accumulate, written):
-    from dalipipe.training.resumption import Checkpoints
+    from dalipipe.training.resume.resumption import Checkpoints
 
     seen = []
     monkeypatch.setattr(Checkpoints, "write", lambda self, one: seen.append((one.state["epoch"], one.state["batch"])))

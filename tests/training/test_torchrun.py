@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 from dalipipe.errors import ConfigError
-from dalipipe.training import loop
-from dalipipe.training.checkpoint import load_checkpoint
 from dalipipe.training.launch import Launch
-from dalipipe.training.processes import Processes, check_launch
+from dalipipe.training.network.checkpoint import load_checkpoint
+from dalipipe.training.run import loop
+from dalipipe.training.run.processes import Processes, check_launch
 from tests.training.breaking import RECIPE, assert_same
 from tests.training.under_torchrun import COUNT, VARIANTS, config, smooth_model, watched
 

@@ -3,8 +3,8 @@ import torch
 
 import dalipipe
 from dalipipe.errors import SourceError, WeightsError
-from dalipipe.training.checkpoint import load_checkpoint, save_checkpoint
-from dalipipe.training.trained import labelled_source
+from dalipipe.training.network.checkpoint import load_checkpoint, save_checkpoint
+from dalipipe.training.network.trained import labelled_source
 
 
 def test_a_checkpoint_gives_the_network_its_classes_and_the_recipe_of_new_images(checkpoint):

@@ -6,9 +6,9 @@ import torchvision
 from safetensors.torch import save_file
 
 from dalipipe.errors import WeightsError
-from dalipipe.training.checkpoint import Checkpoint, save_checkpoint
-from dalipipe.training.models import create_model
-from dalipipe.training.weights import load_weights
+from dalipipe.training.network.checkpoint import Checkpoint, save_checkpoint
+from dalipipe.training.network.models import create_model
+from dalipipe.training.network.weights import load_weights
 
 CLASSES = ("ant", "bee", "cat")
 

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from dalipipe.errors import ConfigError, DalipipeError, StoppedError
-from dalipipe.training import loop, steps
 from dalipipe.training.config import TrainConfig
-from dalipipe.training.processes import Processes
+from dalipipe.training.run import loop, steps
+from dalipipe.training.run.processes import Processes
 
 COUNT = 23  # training images: two batches of eight, and one of seven, which no number of processes divides
 SMOOTH = {"batch_size": 8, "epochs": 2, "lr": 0.02, "weights": "none", "report": False, "threads": 1, "patience": 0}

@@ -21,7 +21,7 @@ from dalipipe.training.report.style import PNG_DPI, shown, style
 from dalipipe.writing import write_file
 
 if TYPE_CHECKING:
-    from dalipipe.training.evaluation import Evaluation
+    from dalipipe.training.measures.evaluation import Evaluation
     from dalipipe.training.observer import RunInfo
 
 REPORT: Final = "report.html"

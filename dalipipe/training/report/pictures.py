@@ -11,7 +11,7 @@ from dalipipe.training.report.style import BLUE, INK, LINE, MUTED, ORANGE, RED, 
 from dalipipe.training.report.tiles import Sheet, Tile
 
 if TYPE_CHECKING:
-    from dalipipe.training.evaluation import Evaluation
+    from dalipipe.training.measures.evaluation import Evaluation
 
 Row = Mapping[str, float]
 """The measures of an epoch, by name."""

@@ -19,7 +19,7 @@ from dalipipe.sources import Item, Source, name_of
 from dalipipe.sources.reading import open_ordinary
 
 if TYPE_CHECKING:
-    from dalipipe.training.evaluation import Evaluation
+    from dalipipe.training.measures.evaluation import Evaluation
 
 Pixels = NDArray[np.uint8]
 

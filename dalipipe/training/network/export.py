@@ -13,7 +13,7 @@ from torch import nn
 
 from dalipipe import __version__
 from dalipipe.errors import ConfigError
-from dalipipe.training.trained import TrainedModel
+from dalipipe.training.network.trained import TrainedModel
 from dalipipe.writing import write_file
 
 FORMATS: Final = ("onnx", "torch-export")

@@ -1,6 +1,6 @@
 """Files of tensors that hold no code, are written whole or not at all, and say when they are damaged.
 
-A `Checkpoint` is a network with what is needed to use it; `dalipipe.training.resumption` keeps whole runs like that.
+A `Checkpoint` is a network with what is needed to use it; `dalipipe.training.resume` keeps whole runs like that.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dalipipe.errors import WeightsError, shown
-from dalipipe.training.unpickling import classes_in, load, tensors_in
+from dalipipe.training.network.unpickling import classes_in, load, tensors_in
 from dalipipe.writing import write_file
 
 FORMAT: Final = "dalipipe-checkpoint-1"

@@ -9,7 +9,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dalipipe.training.blocks import Blocks, parameter_groups
+from dalipipe.training.network.blocks import Blocks, parameter_groups
 from dalipipe.training.options import OptimizerOptions
 
 _BETA_2 = 0.999  # AdamW's, torch's default

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from dalipipe.errors import ConfigError, StateError, WeightsError
 from dalipipe.sources import fingerprint
-from dalipipe.training.checkpoint import read_tensors, save_sealed
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.data import Data
+from dalipipe.training.network.checkpoint import read_tensors, save_sealed
 from dalipipe.training.observer import Observer, RunInfo
-from dalipipe.training.record import read_summary
-from dalipipe.training.summary import versions
+from dalipipe.training.resume.record import read_summary
+from dalipipe.training.resume.summary import versions
 from dalipipe.writing import remove_temporaries
 
 FORMAT: Final = "dalipipe-run-1"

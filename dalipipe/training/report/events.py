@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from dalipipe.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dalipipe.training.metrics import EpochMetrics
+    from dalipipe.training.measures.metrics import EpochMetrics
 
 DIRECTORY: Final = "tensorboard"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from dalipipe.training.metrics import EpochMetrics
+from dalipipe.training.measures.metrics import EpochMetrics
 from dalipipe.training.options import MONITORS
 
 

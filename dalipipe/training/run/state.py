@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from dalipipe.errors import DalipipeError, StateError, shown
 from dalipipe.loading import BatchMix, CutMix, DataLoader, MixUp, RandomChoice
-from dalipipe.training.blocks import Blocks, Freezing
 from dalipipe.training.config import TrainConfig
-from dalipipe.training.metrics import EpochMetrics, Tally
-from dalipipe.training.models import head_name
-from dalipipe.training.optim import make_average, make_optimizer, make_schedule
-from dalipipe.training.processes import Processes
-from dalipipe.training.stopping import Stopper
+from dalipipe.training.measures.metrics import EpochMetrics, Tally
+from dalipipe.training.network.blocks import Blocks, Freezing
+from dalipipe.training.network.models import head_name
+from dalipipe.training.network.optim import make_average, make_optimizer, make_schedule
+from dalipipe.training.run.processes import Processes
+from dalipipe.training.run.stopping import Stopper
 
 ALONE: Final = Processes()
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -15,8 +15,8 @@ from dalipipe.recipes import Recipe
 from dalipipe.sources import FolderSource, find_parts, split_sources
 from dalipipe.sources.derived import SampleSource
 from dalipipe.sources.folder import is_folder, scan_folder
-from dalipipe.training.checkpoint import Checkpoint, load_checkpoint
-from dalipipe.training.models import create_model, resolve_device
+from dalipipe.training.network.checkpoint import Checkpoint, load_checkpoint
+from dalipipe.training.network.models import create_model, resolve_device
 
 
 class TrainedModel(NamedTuple):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from dalipipe.sources import name_of
-from dalipipe.training.metrics import Batches
+from dalipipe.training.measures.metrics import Batches
 
 if TYPE_CHECKING:
     from dalipipe.sources import Source

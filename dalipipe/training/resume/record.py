@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from dalipipe.errors import ConfigError, WeightsError
-from dalipipe.training.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
 from dalipipe.training.config import CONFIG, QUARANTINE
-from dalipipe.training.metrics import EpochMetrics
+from dalipipe.training.measures.metrics import EpochMetrics
+from dalipipe.training.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dalipipe.writing import remove_temporaries, write_file
 
 METRICS: Final = "metrics.jsonl"

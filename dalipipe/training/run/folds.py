@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from dalipipe.errors import ConfigError
 from dalipipe.training.config import TrainConfig
-from dalipipe.training.lock import held_by_first
-from dalipipe.training.record import RunRecord
-from dalipipe.training.resumption import find_finished
+from dalipipe.training.resume.record import RunRecord
+from dalipipe.training.resume.resumption import find_finished
+from dalipipe.training.run.lock import held_by_first
 
 SCORES: Final = ("val_loss", "val_acc", "val_top5", "val_macro_f1", "val_calibration_error")
 

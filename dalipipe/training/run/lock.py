@@ -17,7 +17,7 @@ import psutil
 
 from dalipipe.errors import ConfigError
 from dalipipe.sources.clutter import LOCK
-from dalipipe.training.processes import Processes
+from dalipipe.training.run.processes import Processes
 
 _NO_LOCKS: Final = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
 """What file systems answer that have no locks."""

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from dalipipe.errors import StoppedError
-from dalipipe.training.interruption import Interruption
 from dalipipe.training.intervals import Interval
-from dalipipe.training.metrics import Batch, Batches
-from dalipipe.training.resumption import Checkpoints, RunCheckpoint
-from dalipipe.training.state import TrainState
+from dalipipe.training.measures.metrics import Batch, Batches
+from dalipipe.training.resume.resumption import Checkpoints, RunCheckpoint
+from dalipipe.training.run.interruption import Interruption
+from dalipipe.training.run.state import TrainState
 
 
-class Keeper:
+class Saver:
     """Writes the checkpoints of a run, and ends it when that is asked for.
 
     Args:

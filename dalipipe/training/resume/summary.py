@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from dalipipe import __version__
 from dalipipe.loading.quarantine import BadFile
-from dalipipe.training.evaluation import Evaluation
-from dalipipe.training.metrics import EpochMetrics
+from dalipipe.training.measures.evaluation import Evaluation
+from dalipipe.training.measures.metrics import EpochMetrics
 from dalipipe.training.observer import RunInfo
 
 _PACKAGES: Final = ("torch", "torchvision", "nvidia-dali-cuda120", "numpy")

@@ -19,7 +19,7 @@ from dalipipe.sources import IMG_EXTENSIONS
 from dalipipe.sources.clutter import LeftOut, advice_on_archive, archives_in
 from dalipipe.sources.derived import SampleSource
 from dalipipe.sources.folder import expand, list_images, tell
-from dalipipe.training.trained import TrainedModel
+from dalipipe.training.network.trained import TrainedModel
 
 
 @dataclass(frozen=True)

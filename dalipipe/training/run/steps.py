@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from dalipipe.errors import DecodeError
-from dalipipe.training.metrics import Meter
+from dalipipe.training.measures.metrics import Meter
 from dalipipe.training.observer import Observer, Step
-from dalipipe.training.problems import check_finite, memory_explained
-from dalipipe.training.state import TrainState
+from dalipipe.training.run.problems import check_finite, memory_explained
+from dalipipe.training.run.state import TrainState
 
 
 def nothing() -> None:
