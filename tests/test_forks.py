@@ -7,11 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from nvidia.dali import fn
 from nvidia.dali.pipeline import Pipeline
 
-from dalipipe.backends import dali_executor  # noqa: F401 - which lets go of pipelines in forked children
+from dalipipe.backends import (
+    dali_executor,  # noqa: F401 - which lets go of pipelines in forked children
+    forks,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 BACKENDS = ["dali-cpu", "dali-cpu-stock", "torchvision"]
@@ -94,23 +98,81 @@ def _collect(queue):
     queue.put("collected")
 
 
+def _collected_in_a_child():
+    """Return whether a forked child could collect its garbage."""
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_collect, args=(queue,))
+    child.start()
+    try:
+        return queue.get(timeout=60) == "collected"
+    finally:
+        child.kill()
+
+
+def _running_pipeline():
+    pipeline = Pipeline(2, 1, device_id=None)
+    with pipeline:
+        pipeline.set_outputs(fn.zeros(shape=[1]))
+    pipeline.build()
+    pipeline.run()
+    return pipeline
+
+
 def test_a_forked_child_is_not_held_up_by_a_pipeline_that_was_garbage():
     """Python takes cycles apart when it likes: in a child that would wait for the parent's threads for ever."""
     gc.collect()
     gc.disable()
     try:
-        pipeline = Pipeline(2, 1, device_id=None)
-        with pipeline:
-            pipeline.set_outputs(fn.zeros(shape=[1]))
-        pipeline.build()
-        pipeline.run()
+        pipeline = _running_pipeline()
         pipeline.itself = pipeline
         del pipeline
-        context = multiprocessing.get_context("fork")
-        queue = context.Queue()
-        child = context.Process(target=_collect, args=(queue,))
-        child.start()
-        assert queue.get(timeout=60) == "collected"
-        child.join()
+        assert _collected_in_a_child()
     finally:
         gc.enable()
+
+
+class Ending:
+    """A source whose first file is missing, and whose last sample can't be had at all."""
+
+    classes, labels = ("a", "b"), np.arange(8, dtype=np.int64) % 2
+
+    def __init__(self, path):
+        self.path = path
+
+    def __len__(self):
+        return len(self.labels)
+
+    def item(self, index):
+        if index == 7:
+            raise LookupError("there is no sample 7")
+        return str(self.path) if index else "missing.jpg"
+
+
+def test_a_forked_child_is_not_held_up_by_what_an_error_left_behind(make_image_folder):
+    """A bad file leaves a pipeline for single samples; the error of a source then takes the other away."""
+    import dalipipe
+
+    recipe = dalipipe.Recipe.from_toml('ops = [{ op = "Resize", size = [8, 8] }]')
+    path = next(make_image_folder(per_class=1).rglob("*.jpg"))
+    loader = dalipipe.DataLoader(Ending(path), 2, recipe=recipe, backend="dali-cpu-stock", on_error="skip")
+    with pytest.raises(LookupError, match="sample 7"):
+        list(loader)
+    assert _collected_in_a_child()
+
+
+class Holding:
+    """What has threads, and is the last to know of a pipeline."""
+
+    def __init__(self, pipeline):
+        self.pipeline = pipeline
+
+    def let_go(self):
+        del self.pipeline
+
+
+def test_pipelines_are_let_go_of_before_anything_that_may_hold_one():
+    holding = [Holding(_running_pipeline()) for _ in range(3)]
+    for one in holding:
+        forks.register(one)
+    assert _collected_in_a_child()

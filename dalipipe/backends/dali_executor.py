@@ -108,7 +108,7 @@ class _Pipelines:
 
 
 _pipelines = _Pipelines()
-forks.register(_pipelines)
+forks.register(_pipelines, first=True)  # whatever else is forgotten may be the last that holds one
 
 
 class DaliExecutor:
@@ -292,9 +292,7 @@ class DaliExecutor:
     def let_go(self) -> None:
         """Forget the parent's pipeline; see `_Pipelines`."""
         global _lost_cuda
-        if self._iterator is not None:
-            _lost_cuda = _lost_cuda or self._graph_device == "gpu"
-            _pipelines.let_go()
+        _lost_cuda = _lost_cuda or (self._iterator is not None and self._graph_device == "gpu")
         self._single = self._parts = self._iterator = None
         self._batches, self._feed_error = with_items(self.job, self._kind, ()), None
         self._ahead.clear()

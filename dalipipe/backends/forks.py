@@ -29,12 +29,13 @@ class Threaded(Protocol):
         ...
 
 
+_first: weakref.WeakSet[Any] = weakref.WeakSet()
 _known: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def register(threaded: Threaded) -> None:
-    """Have an object let go of its threads in every child that is forked from now on."""
-    _known.add(threaded)
+def register(threaded: Threaded, *, first: bool = False) -> None:
+    """Have an object let go of its threads in every child that is forked from now on; with `first` before others."""
+    (_first if first else _known).add(threaded)
 
 
 _collects = True
@@ -53,7 +54,7 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    for threaded in list(_known):
+    for threaded in (*_first, *_known):
         threaded.let_go()
     _in_parent()
 
