@@ -1,18 +1,25 @@
+import contextlib
+import faulthandler
 import functools
 import os
 import signal
+import sys
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 # Before anything imports torch: tests are small, and threads beyond the cores only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import settings
 from PIL import Image
+from pytest_timeout import is_debugging
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -53,6 +60,41 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if any(tests.is_relative_to(Path(argument).resolve()) for argument in config.args):
         # A file's tests stay together, as do their fixtures, until a worker has none left and takes over some.
         option.numprocesses, option.dist = WORKERS, "worksteal"
+
+
+_nearly_over = pytest.StashKey[threading.Timer]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> Generator[None, bool, bool]:
+    """Look at a test that hangs shortly before pytest-timeout ends its process."""
+    timer = item.stash[_nearly_over] = threading.Timer(0.95 * settings.timeout, _warn_and_end_children, [item])
+    timer.daemon = True
+    timer.start()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_timeout_cancel_timer(item: pytest.Item) -> Generator[None, bool, bool]:
+    if (timer := item.stash.get(_nearly_over, None)) is not None:
+        timer.cancel()
+    return (yield)
+
+
+def _warn_and_end_children(item: pytest.Item) -> None:
+    """Show where all threads are, which pytest-timeout does not under pytest-xdist, and kill what the test has started.
+
+    A test that waits for a child fails then, as any other. And a forked child has the pipe to pytest-xdist too: as long
+    as it lives, nobody would see that the test's process doesn't.
+    """
+    if is_debugging():
+        return
+    with item.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n{item.nodeid} hangs; its threads:", file=sys.__stderr__, flush=True)
+        faulthandler.dump_traceback(sys.__stderr__)
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            child.kill()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -405,5 +405,5 @@ def test_torchvision_is_not_imported_for_a_folder(folder):
         f"as_source({str(folder)!r}); as_source(ArraySource(np.zeros((1, 2, 2, 3), np.uint8), [0]));"
         "print([name for name in ('torch', 'torchvision') if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=240)
     assert result.stdout.strip() == "[]", result.stderr

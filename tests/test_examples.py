@@ -31,7 +31,7 @@ def run(script, *arguments, launcher=()):
         env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=240,
         check=False,
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -24,19 +25,20 @@ def run_python(*arguments: str, cwd: Path, **environment: str) -> subprocess.Com
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=240,
         check=False,
     )
 
 
-def run_pytest(folder: Path, test: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run one test under the project's own pytest settings and conftest."""
+def run_pytest(folder: Path, test: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run tests under the project's own pytest settings and conftest."""
     (folder / "conftest.py").write_text((ROOT / "tests/conftest.py").read_text())
     (folder / "test_it.py").write_text(test)
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
     rows = [f"{key} = {json.dumps(value)}" for key, value in settings.items() if key != "testpaths"]
     (folder / "pyproject.toml").write_text("[tool.pytest.ini_options]\n" + "\n".join(rows))
-    return run_python("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "test_it.py", cwd=folder, **environment)
+    quietly = ("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider")
+    return run_python(*quietly, *options, "test_it.py", cwd=folder, **environment)
 
 
 def test_import_is_light():
@@ -114,6 +116,35 @@ def test_a_gpu_test_fails_where_a_gpu_is_required_and_missing(tmp_path):
     assert result.returncode == 1, result.stdout + result.stderr
     assert "DALIPIPE_REQUIRE=gpu" in result.stdout
     assert "skipped" not in result.stdout
+
+
+HANG = """
+import ctypes, os, time
+
+def test_first(): pass
+
+def test_forked():
+    if os.fork() == 0:
+        time.sleep(200)
+        os._exit(0)
+    ctypes.CDLL(None).sleep(200)
+
+def test_gil():
+    ctypes.PyDLL(None).sleep(200)
+
+def test_last(): pass
+"""
+
+
+def test_a_test_that_hangs_fails_and_the_others_go_on(tmp_path):
+    limits = ("-n", "2", "-o", "timeout=2", "-o", "faulthandler_timeout=4")
+    result = run_pytest(tmp_path, HANG, *limits)
+    assert result.returncode == 1
+    assert "2 failed, 2 passed" in result.stdout, result.stdout
+    for name in ("test_forked", "test_gil"):
+        assert re.search(rf"worker '\w+' crashed while running 'test_it.py::{name}'", result.stdout)
+        assert re.search(rf'File ".*test_it.py", line \d+ in {name}', result.stderr)
+    assert "test_it.py::test_forked hangs; its threads:" in result.stderr
 
 
 @pytest.mark.gpu

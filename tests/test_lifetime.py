@@ -81,7 +81,7 @@ def start(script, *arguments):
 def test_200_iterators_and_50_epochs_leave_memory_threads_and_files_as_they_were(make_image_folder, backend):
     folder = make_image_folder(per_class=8, sizes=((301, 211), (97, 131)))
     process = start(MEASURE, folder, backend)
-    out, errors = process.communicate(timeout=600)
+    out, errors = process.communicate(timeout=240)
     assert (process.returncode, errors) == (0, "")
     readings = json.loads(out)
     print(f"\n{backend}: RSS in MB, threads, files: {readings}")
@@ -95,7 +95,7 @@ def test_200_iterators_and_50_epochs_leave_memory_threads_and_files_as_they_were
 
 def test_a_script_that_ends_in_the_middle_of_an_epoch_ends_in_silence(make_image_folder):
     process = start(LEFT_OPEN, make_image_folder(per_class=8), *BACKENDS)
-    out, errors = process.communicate(timeout=600)
+    out, errors = process.communicate(timeout=240)
     assert (process.returncode, out, errors) == (0, "[2, 2, 2]\n", "")
 
 
@@ -112,7 +112,7 @@ def test_ctrl_c_in_the_middle_of_an_epoch_ends_the_script(make_image_folder, bac
     try:
         assert process.stdout.readline() == "batch\n", process.stderr.read()
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=600)  # by itself it never ends
+        _, errors = process.communicate(timeout=240)  # by itself it never ends
     finally:
         process.kill()
     # Usually ended by the signal itself; status 1 where a library's exit hook ran Python code of its own.

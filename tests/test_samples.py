@@ -160,7 +160,7 @@ def test_two_processes_at_once_both_end_with_a_good_folder(small: Path, tmp_path
     for process in processes:
         process.start()
     for process in processes:
-        process.join()
+        process.join(240)
     assert [process.exitcode for process in processes] == [0, 0]
     assert [path.name for path in tmp_path.iterdir()] == [small.name]
     assert files_of(tmp_path / small.name) == files_of(small)

@@ -108,7 +108,7 @@ def run_ranks(script, world, *arguments):
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=240,
     )
     assert run.returncode == 0, run.stderr[-2000:]
 

@@ -70,7 +70,7 @@ def test_everything_but_dali_works_without_it(tmp_path: Path):
         env={**os.environ, "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     for name, status in {

@@ -100,6 +100,6 @@ input()
         child_mb = tree_memory_mb(child.pid)
         assert child_mb >= 60
         assert tree_memory_mb(os.getpid()) >= child_mb
-        child.communicate(b"\n")
+        child.communicate(b"\n", timeout=60)
     assert tree_cpu_s() - before >= 0.35  # an ended child keeps counting
     assert tree_memory_mb(child.pid) == 0.0

@@ -43,7 +43,7 @@ def test_a_signal_ends_a_run_in_order(folder):
             if line.lstrip().startswith("1 "):  # the row of the first epoch
                 process.send_signal(signum)
                 break
-        _, stderr = process.communicate(timeout=600)
+        _, stderr = process.communicate(timeout=240)
     assert process.returncode == 130
     where = re.fullmatch(
         rf"stopped by {signum.name} before (epoch \d+, (batch \d|validation))\. "

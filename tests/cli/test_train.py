@@ -24,7 +24,7 @@ def run(*arguments):
 
 def run_process(*arguments, **keywords):
     """Run the command as a user does, where nothing that a test has imported or patched is there."""
-    given = {"capture_output": True, "text": True, "timeout": 600, "check": False, **keywords}
+    given = {"capture_output": True, "text": True, "timeout": 240, "check": False, **keywords}
     return subprocess.run([sys.executable, *map(str, arguments)], **given)
 
 

@@ -111,7 +111,7 @@ def test_an_archive_is_to_be_unpacked(checkpoint, folder):
 
 def test_export_goes_into_a_pipe_or_to_standard_output(checkpoint, tmp_path):
     command = [sys.executable, "-m", "dalipipe", "export", str(checkpoint), "--format", "torch-export", "--output"]
-    done = subprocess.run([*command, "/dev/stdout"], capture_output=True, timeout=300, check=False)
+    done = subprocess.run([*command, "/dev/stdout"], capture_output=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     (tmp_path / "net.pt2").write_bytes(done.stdout)
     assert torch.export.load(tmp_path / "net.pt2").module()(torch.zeros(2, 3, 37, 35)).shape == (2, 3)

@@ -184,7 +184,7 @@ def test_dali_survives_what_it_can_not_decode():
         [sys.executable, "-c", STRESS, items],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=240,
         check=False,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )

@@ -16,7 +16,7 @@ COUNTS = {"dali-cpu": 928, "dali-cpu-stock": 640, "torchvision": 480}  # 2,048 f
 @pytest.fixture(scope="module")
 def outcomes():
     """What became of the files, by backend, and what went wrong."""
-    tallies, trouble = portion({backend: range(count) for backend, count in COUNTS.items()}, limit_s=900)
+    tallies, trouble = portion({backend: range(count) for backend, count in COUNTS.items()}, limit_s=240)
     return dict(zip(COUNTS, tallies, strict=False)), trouble
 
 

@@ -17,7 +17,7 @@ def test_files_that_are_overwritten_while_they_are_read_cost_at_most_themselves(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=240,
         check=False,
     )
     assert result.returncode == 0, result.stderr[-2000:]

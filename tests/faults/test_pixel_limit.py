@@ -30,7 +30,7 @@ def measured():
     command = [sys.executable, "-W", "ignore", "-m", "tests.faults.memory"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     result = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert result.returncode == 0, result.stderr[-2000:]
     return json.loads(result.stdout)

@@ -17,7 +17,7 @@ def run(script, folder):
     """Run a script by sh in a folder; return what it says."""
     path = folder / "fix script.sh"
     path.write_bytes(script)
-    done = subprocess.run(["sh", str(path)], cwd=folder, capture_output=True, text=True, check=True, timeout=600)
+    done = subprocess.run(["sh", str(path)], cwd=folder, capture_output=True, text=True, check=True, timeout=240)
     assert done.stdout == ""
     return done.stderr
 

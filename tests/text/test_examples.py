@@ -23,7 +23,7 @@ def run(script: str, *arguments: object) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=240,
         check=False,
     )
     assert result.returncode == 0, result.stderr

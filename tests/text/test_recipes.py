@@ -188,5 +188,5 @@ from dalipipe import Recipe, list_recipes
 [Recipe.load(name) for name in list_recipes()]
 assert not [name for name in sys.modules if name.startswith("dalipipe.text")]
 """
-    result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr

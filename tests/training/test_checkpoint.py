@@ -33,7 +33,9 @@ def test_plain_torch_reads_it_and_runs_no_code_of_it(tmp_path):
     code = (
         "import sys, torch; c = torch.load('best.pt', weights_only=True); print(c['model'], 'dalipipe' in sys.modules)"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=240
+    )
     assert result.stdout.split() == ["resnet18", "False"]
 
 

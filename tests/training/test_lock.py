@@ -45,7 +45,7 @@ def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path, holder):
     with pytest.raises(ConfigError, match=words), held(tmp_path / "run"):
         pass
     holder.send_signal(signal.SIGKILL)
-    holder.wait()
+    holder.wait(60)
     assert (tmp_path / "run" / LOCK).exists()
     with held(tmp_path / "run", wait_s=10):  # a killed process may take a moment to go
         assert json.loads((tmp_path / "run" / LOCK).read_text())["process"] == os.getpid()

@@ -30,7 +30,7 @@ def torchrun(folder, mode, processes=2, restarts=0):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += [f"--max-restarts={restarts}", str(ROOT / "tests/training/under_torchrun.py"), str(folder), mode]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads((folder / f"{mode}-{rank}-{restarts}.json").read_text()) for rank in range(processes)]
 
