@@ -1,11 +1,5 @@
 """Each sample exactly once over all ranks, and the same global batches whatever the world size."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given
@@ -14,8 +8,8 @@ from hypothesis import strategies as st
 import dalipipe
 from dalipipe.errors import ConfigError
 from dalipipe.sampling import Cut, Shard
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.ranks import run_ranks
+from tests.sharded import alone_and_together, batches_and_images
 
 lengths = st.integers(0, 60)
 sizes = st.integers(1, 7)
@@ -92,58 +86,9 @@ def test_ranks_that_make_no_sense_are_refused(make_image_folder, arguments, mess
         dalipipe.DataLoader(make_image_folder(), 2, recipe="cifar-train", **arguments)
 
 
-def run_ranks(script, world, *arguments):
-    """Run a script under torchrun in so many processes; its errors are the test's."""
-    run = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={world}",
-            script,
-            *arguments,
-        ],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-
-
-SCRIPT = """
-import json, os, sys
-import torch
-import torch.distributed as dist
-import dalipipe
-
-dist.init_process_group("gloo")
-rank, world = dist.get_rank(), dist.get_world_size()
-torch.manual_seed(rank)  # ranks agree on rank 0's seed
-out = {}
-for name, shuffle in (("train", True), ("eval", False)):
-    seed = 3 if shuffle else None
-    loader = dalipipe.DataLoader(sys.argv[1], 6 // world, shuffle, recipe="cifar-train", num_threads=1, seed=seed)
-    out[name] = [batch.indices.tolist() for batch in loader.batches(0)]
-    out[name + "-images"] = [[float(image.sum()) for image in images] for images, _ in loader]
-    out[name + "-state"] = loader.state_dict()
-    loader.close()
-with open(os.path.join(sys.argv[2], f"{world}-{rank}.json"), "w") as file:
-    json.dump(out, file)
-dist.destroy_process_group()
-"""
-
-
-def test_torchrun_shards_by_itself(make_image_folder, tmp_path):
+def test_under_torchrun_it_shards_by_itself(make_image_folder):
     folder = make_image_folder("shards", classes=("a", "b"), per_class=8, sizes=((17, 11),), seed=2)
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    found = {}
-    for world in (1, 2, 3):
-        run_ranks(script, world, folder, tmp_path)
-        found[world] = [json.loads((tmp_path / f"{world}-{rank}.json").read_text()) for rank in range(world)]
+    found = {world: run_ranks(batches_and_images, world, folder) for world in (1, 2, 3)}
     whole = found[1][0]
     for world in (2, 3):
         for name in ("train", "eval"):
@@ -161,40 +106,9 @@ def test_torchrun_shards_by_itself(make_image_folder, tmp_path):
     assert torch.tensor(whole["train-images"][0]).isfinite().all()
 
 
-ALONE = """
-import json, os, sys
-import torch
-import torch.distributed as dist
-import dalipipe
-
-dist.init_process_group("gloo")
-rank = dist.get_rank()
-torch.manual_seed(rank)
-options = {"recipe": "cifar-train", "num_threads": 1, "backend": "torchvision"}
-out = {"alone": []}
-if rank == 0:  # the others know nothing of these, and nobody waits
-    validation = dalipipe.DataLoader(sys.argv[1], 4, rank=0, world_size=1, **options)
-    out["alone"] = [label for _, labels in validation for label in labels.tolist()]
-    list(dalipipe.DataLoader(sys.argv[1], 4, True, **options))
-loader = dalipipe.DataLoader(sys.argv[1], 2, True, **options)
-out["lengths"] = [len(loader.sampler), len(loader.batch_sampler), len(loader)]
-out["epochs"], out["listed"] = [], []
-for epoch in (0, 1, 1):
-    loader.sampler.set_epoch(epoch)
-    out["listed"].append(list(loader.sampler))
-    out["epochs"].append([index for _ in loader for index in loader.last_indices.tolist()])
-with open(os.path.join(sys.argv[2], f"alone-{rank}.json"), "w") as file:
-    json.dump(out, file)
-dist.destroy_process_group()
-"""
-
-
-def test_ranks_share_an_order_without_a_seed_and_never_wait_for_one_another(make_image_folder, tmp_path):
+def test_ranks_share_an_order_without_a_seed_and_never_wait_for_one_another(make_image_folder):
     folder = make_image_folder("shards", classes=("a", "b"), per_class=8, sizes=((17, 11),), seed=2)
-    script = tmp_path / "alone.py"
-    script.write_text(ALONE)
-    run_ranks(script, 2, folder, tmp_path)
-    first, second = (json.loads((tmp_path / f"alone-{rank}.json").read_text()) for rank in range(2))
+    first, second = run_ranks(alone_and_together, 2, folder)
     assert len(first["alone"]) == 16
     assert first["lengths"] == second["lengths"] == [8, 4, 4]
     for one, other in zip(first["epochs"], second["epochs"], strict=True):

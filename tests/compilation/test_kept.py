@@ -120,6 +120,15 @@ print(run(300.0), sum(run.stats.cache_hits.values()))
 """
 
 
+def copied(root: Path) -> Path:
+    """Copy the package, with doors that lead nowhere: a kernel needs neither torch nor DALI, which take seconds."""
+    package = root / "dalipipe"
+    shutil.copytree(ROOT / "dalipipe", package, ignore=shutil.ignore_patterns("__pycache__"))
+    for door in ("backends", "backends/kernels"):
+        (package / door / "__init__.py").write_text("")
+    return package
+
+
 def changed(package: Path, way: str) -> None:
     """Give the package another kernel, of the same length and age: edited, or as the files of another version."""
     path = package / "backends/kernels/colour.py"
@@ -137,14 +146,17 @@ def changed(package: Path, way: str) -> None:
         shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("way", ["edit", "upgrade"])
-def test_another_kernel_reaches_the_pixels_though_caches_are_warm(tmp_path: Path, way: str):
-    package = tmp_path / "dalipipe"
-    shutil.copytree(ROOT / "dalipipe", package, ignore=shutil.ignore_patterns("__pycache__"))
+def test_another_kernel_reaches_the_pixels_though_caches_are_warm(tmp_path: Path):
+    package = copied(tmp_path)
     results = [output(run(INLINES, tmp_path, tmp_path / "cache")) for _ in range(2)]
     assert results == ["255.0 0", "255.0 1"]
-    changed(package, way)
-    assert output(run(INLINES, tmp_path, tmp_path / "cache")) == "254.0 0"
+    for way in ("edit", "upgrade"):
+        shutil.copytree(tmp_path / "cache", tmp_path / way)
+        shutil.copytree(package, tmp_path / "before")
+        changed(package, way)
+        assert output(run(INLINES, tmp_path, tmp_path / way)) == "254.0 0", way
+        shutil.rmtree(package)
+        (tmp_path / "before").rename(package)
 
 
 AT_ONCE = """

@@ -242,7 +242,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-from dalipipe.training import loop
+from dalipipe.training.run import loop
 from tests.training.breaking import config, tiny_model
 
 torch.set_num_threads(1)

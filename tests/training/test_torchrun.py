@@ -1,12 +1,10 @@
-"""Several processes under torchrun train as one does, and go on as one does. Each start of them costs seconds."""
+"""Several processes under torchrun train as one does, and go on as one does."""
 
 import json
 import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +17,10 @@ from dalipipe.training.launch import Launch
 from dalipipe.training.network.checkpoint import load_checkpoint
 from dalipipe.training.run import loop
 from dalipipe.training.run.processes import Processes, check_launch
+from tests.ranks import run_ranks
+from tests.training import under_torchrun
 from tests.training.breaking import RECIPE, assert_same
 from tests.training.under_torchrun import COUNT, VARIANTS, config, smooth_model, watched
-
-ROOT = Path(__file__).parents[2]
-
-
-def torchrun(folder, mode, processes=2, restarts=0):
-    """Run the script, and return what each process saw, those of the last start."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command += [f"--max-restarts={restarts}", str(ROOT / "tests/training/under_torchrun.py"), str(folder), mode]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads((folder / f"{mode}-{rank}-{restarts}.json").read_text()) for rank in range(processes)]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +67,7 @@ def begun(folder, smooth):
 @pytest.fixture(scope="module")
 def two(folder, begun):
     """What each of two processes saw in every variant, and of the run that they took up."""
-    return torchrun(folder, "variants")
+    return run_ranks(under_torchrun.variants, 2, folder)
 
 
 def rows(run):
@@ -157,7 +145,7 @@ def test_a_place_of_its_own_is_no_difference(folder, two):
 @pytest.mark.slow
 def test_a_killed_process_costs_nothing(folder, two):
     """torchrun starts all of them anew, and they go on from the last checkpoint, without --resume."""
-    seen = torchrun(folder, "killed", restarts=1)
+    (seen,) = run_ranks(under_torchrun.launched, 1, folder)
     assert_same(folder / "killed", folder / "two" / "plain")
     for rank in seen:
         assert 0 < len(rank) < 6, "it began anew"
@@ -166,7 +154,7 @@ def test_a_killed_process_costs_nothing(folder, two):
 @pytest.fixture(scope="module")
 def stopped(folder):
     """What each of two processes saw until a signal to one of them stopped both."""
-    return torchrun(folder, "stopped")
+    return run_ranks(under_torchrun.stopped, 2, folder)
 
 
 def left_of_the_epoch(before, after):

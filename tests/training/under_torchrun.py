@@ -1,21 +1,18 @@
-"""Run by torchrun in tests: trains the tiny network in several processes, and notes what each of them saw.
+"""What each of several processes does and sees that train the tiny network: functions for `tests.ranks`."""
 
-torchrun ... tests/training/under_torchrun.py FOLDER MODE
-"""
-
-import json
+import multiprocessing
 import os
 import signal
-import sys
-from pathlib import Path
 
 import torch
 from torch import nn
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from dalipipe.errors import ConfigError, DalipipeError, StoppedError
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.run import loop, steps
 from dalipipe.training.run.processes import Processes
+from tests.ranks import QUICKLY
 
 COUNT = 23  # training images: two batches of eight, and one of seven, which no number of processes divides
 SMOOTH = {"batch_size": 8, "epochs": 2, "lr": 0.02, "weights": "none", "report": False, "threads": 1, "patience": 0}
@@ -66,34 +63,51 @@ def watched(cfg, at=None, then=None):
         steps.learn = replaced
 
 
-def main():
-    folder, mode = Path(sys.argv[1]), sys.argv[2]
+def prepare():
     torch.set_num_threads(1)
     loop.create_model = smooth_model
-    mine = Processes.from_environment()
-    if mode == "variants":
-        seen = {}
-        with mine.joined(torch.device("cpu")):
-            for name, options in VARIANTS.items():
-                seen[name] = watched(config(folder, f"two/{name}", **options))
-            seen["taken up"] = watched(config(folder, "taken up", resume=True))
-            seen["checked"] = exchanges(mine)
-            seen["differing"] = {name: refused(folder, mine, *options) for name, options in DIFFERING.items()}
-    elif mode == "killed":
+    return Processes.from_environment()
 
-        def die():
-            if mine.rank == 1 and mine.restarts == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
 
-        seen = watched(config(folder, "killed", checkpoint_every="1"), 5, die)
-    else:
+def variants(folder):
+    """Train in every variant, take up the run of one process, exchange words, and be refused."""
+    mine = prepare()
+    with mine.joined(torch.device("cpu")):
+        seen = {name: watched(config(folder, f"two/{name}", **options)) for name, options in VARIANTS.items()}
+        seen["taken up"] = watched(config(folder, "taken up", resume=True))
+        seen["checked"] = exchanges(mine)
+        seen["differing"] = {name: refused(folder, mine, *options) for name, options in DIFFERING.items()}
+    return seen
 
-        def stop():
-            if mine.rank == 1:
-                os.kill(os.getpid(), signal.SIGTERM)
 
-        seen = watched(config(folder, "stopped", checkpoint_every="1h"), 2, stop)
-    Path(folder, f"{mode}-{mine.rank}-{mine.restarts}.json").write_text(json.dumps(seen))
+def stopped(folder):
+    """Train until a signal comes to one of the processes."""
+    mine = prepare()
+
+    def stop():
+        if mine.rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return watched(config(folder, "stopped", checkpoint_every="1h"), 2, stop)
+
+
+def killed(folder):
+    """Train, and be killed once, where no cleaning up is done."""
+    mine = prepare()
+
+    def die():
+        if mine.rank == 1 and mine.restarts == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return watched(config(folder, "killed", checkpoint_every="1"), 5, die)
+
+
+def launched(folder):
+    """Launch two processes with what torchrun is made of, which starts them anew, once, where one of them is killed."""
+    multiprocessing.set_forkserver_preload(QUICKLY)
+    launch = LaunchConfig(1, 1, 2, run_id="killed", rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=1,
+                          start_method="forkserver")  # fmt: skip
+    return list(elastic_launch(launch, killed)(folder).values())
 
 
 DIFFERING = {
@@ -126,7 +140,3 @@ def exchanges(mine):
         "gathered": mine.gathered({"rank": mine.rank}),
         "from_first": mine.from_first(lambda: f"rank {mine.rank}"),
     }
-
-
-if __name__ == "__main__":
-    main()
