@@ -6,9 +6,9 @@ from scipy import stats
 
 from dalipipe.decisions import randomness
 from dalipipe.decisions.program import program
-from dalipipe.decisions.records import DO, IN_H, OUT_H, Do
 from dalipipe.errors import RecipeError
 from dalipipe.recipes import Recipe, ops
+from dalipipe.recipes.primitives import DO, IN_H, OUT_H, Primitive
 
 FLIP, TURN = ops.RandomHorizontalFlip(p=1), ops.RandomRotation(degrees=(5, 30))
 DRAWS = 3000
@@ -27,7 +27,7 @@ def as_likely(acted, p):
 
 def test_all_inner_ops_are_done_or_none():
     _, records = records_of(ops.RandomApply(ops=(FLIP, TURN), p=0.3))
-    acted = records[:, :, DO] != Do.NOTHING
+    acted = records[:, :, DO] != Primitive.NOTHING
     assert (acted[:, 0] == acted[:, 1]).all()
     assert as_likely(acted[:, 0], 0.3)
 
@@ -36,7 +36,7 @@ def test_all_inner_ops_are_done_or_none():
 def test_one_inner_op_is_done_as_often_as_its_weight_says(weights, shares):
     choices = (FLIP, TURN, ops.RandomVerticalFlip(p=1))
     _, records = records_of(ops.RandomChoice(ops=choices, p=weights))
-    acted = records[:, :, DO] != Do.NOTHING
+    acted = records[:, :, DO] != Primitive.NOTHING
     assert (acted.sum(axis=1) == 1).all()
     for column, share in zip(acted.T, shares, strict=True):
         assert as_likely(column, share)
@@ -50,14 +50,14 @@ def test_what_is_done_is_what_the_inner_op_decides_by_itself():
         for row, own in zip(rows, (uniforms[1:2], uniforms[3:4]), strict=True):
             if row[DO]:
                 np.testing.assert_array_equal(row, alone.resolve(own, 17, 11)[0][0])
-    acted = records[:, :, DO] != Do.NOTHING
+    acted = records[:, :, DO] != Primitive.NOTHING
     assert not (acted[:, 1] & ~acted[:, 0]).any()
     assert 0 < acted[:, 1].sum() < acted[:, 0].sum()
 
 
 def test_never_and_always():
     assert not records_of(ops.RandomApply(ops=(FLIP,), p=0.0))[1][:, :, DO].any()
-    assert (records_of(ops.RandomApply(ops=(FLIP,), p=1.0))[1][:, :, DO] == Do.FLIP).all()
+    assert (records_of(ops.RandomApply(ops=(FLIP,), p=1.0))[1][:, :, DO] == Primitive.FLIP).all()
 
 
 def test_a_size_is_left_where_the_op_is_left_out():

@@ -15,11 +15,12 @@ from torchvision.transforms.v2.functional import _geometry as theirs
 
 from dalipipe.decisions import geometry, randomness
 from dalipipe.decisions.program import program
-from dalipipe.decisions.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do, Status, reason_of
+from dalipipe.decisions.status import Status, reason_of
 from dalipipe.recipes import Recipe, ops
 from dalipipe.recipes.ops import OPS
 from dalipipe.recipes.ops.building import build_op
 from dalipipe.recipes.ops.geometric import ATTEMPTS
+from dalipipe.recipes.primitives import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Primitive
 
 ROWS = tomllib.loads((Path(__file__).parent / "ops.toml").read_text())
 PIXEL_OPS = [name for name, model in OPS.items() if model.stage == "pixels" and not issubclass(model, ops.Container)]
@@ -49,7 +50,7 @@ def test_every_pixel_op_is_resolved(name, arguments):
     records = records_of(op, 47, 41, samples=8)
     assert (records[:, [IN_H, IN_W]] == (47, 41)).all()
     assert np.isfinite(records).all()
-    assert {Do(int(do)) for do in records[:, DO]} <= set(Do)
+    assert {Primitive(int(do)) for do in records[:, DO]} <= set(Primitive)
     spec = op.check(ops.ImageSpec(height=47, width=41))
     assert (records[:, [OUT_H, OUT_W]] == (spec.height, spec.width)).all()
 
@@ -58,7 +59,7 @@ def test_an_op_without_resolve_is_refused():
     class Posterize(ops.Op):
         op: str = "Posterize"
 
-    with pytest.raises(TypeError, match="geometry has no resolve for Posterize"):
+    with pytest.raises(TypeError, match="Posterize: an op on pixels must say by which rule"):
         program(Recipe(name="test", ops=(Posterize(),)))
 
 
@@ -81,9 +82,9 @@ def test_each_step_gets_its_own_uniforms_and_the_size_left_by_the_last():
     assert status is Status.OK
     assert records[:, [IN_H, IN_W]].tolist() == [[101, 67], [31, 17], [31, 17], [13, 11]]
     assert records[:, [OUT_H, OUT_W]].tolist() == [[31, 17], [31, 17], [13, 11], [13, 11]]
-    assert records[1, [DO, ARGS, ARGS + 1]].tolist() == [Do.FLIP, 1, 0]
-    assert records[2, [DO, ARGS, ARGS + 1]].tolist() == [Do.CROP_PAD, 31 - 13, 17 - 11]
-    assert records[3, DO] == Do.NOTHING
+    assert records[1, [DO, ARGS, ARGS + 1]].tolist() == [Primitive.FLIP, 1, 0]
+    assert records[2, [DO, ARGS, ARGS + 1]].tolist() == [Primitive.CROP_PAD, 31 - 13, 17 - 11]
+    assert records[3, DO] == Primitive.NOTHING
 
 
 # Rounding is torchvision's
@@ -301,7 +302,7 @@ def test_windows_are_drawn_as_torchvision_draws_them(height, width, arguments):
 @pytest.mark.parametrize(("op", "place"), [(ops.RandomHorizontalFlip, ARGS), (ops.RandomVerticalFlip, ARGS + 1)])
 def test_flips_come_as_often_as_they_should(op, place, p):
     records = records_of(op(p=p), 17, 11, DRAWS)
-    flipped = records[:, DO] == Do.FLIP
+    flipped = records[:, DO] == Primitive.FLIP
     np.testing.assert_array_equal(records[:, place] == 1, flipped)
     assert not records[:, 2 * ARGS + 1 - place].any()
     assert stats.binomtest(int(flipped.sum()), DRAWS, p).pvalue > 0.001

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
+from typing import Literal
 
 from dalipipe.backends.base import CacheMode, Dtype, Executor, Finish, Job, MemoryFormat, Output, Result
+from dalipipe.backends.table import Backend, Table
 from dalipipe.errors import BackendError, ConfigError, nearest
-from dalipipe.recipes import ops
-from dalipipe.recipes.recipe import Recipe
+from dalipipe.recipes import Recipe, ops
 from dalipipe.sources import Source
-
-BACKENDS = {
-    "dali-gpu": "DALI's operators on a GPU, JPEG decoding included",
-    "dali-cpu": "DALI decodes on the CPU, fused kernels do the rest",
-    "dali-cpu-stock": "DALI's operators on the CPU",
-    "torchvision": "the reference: Pillow and torchvision's kernels on tensors, in threads",
-}
-"""The backends and a phrase for each."""
 
 __all__ = [
     "BACKENDS",
+    "Backend",
     "CacheMode",
     "Dtype",
     "Executor",
@@ -80,6 +76,105 @@ def _warn_once(message: str) -> None:
     _log.warning(message)
 
 
+def _gpu_works() -> None:
+    require_dali("dali-gpu")
+    if not cuda_works():
+        raise BackendError(
+            'dali-gpu: needs a CUDA device, and none works here. Use "dali-cpu", "dali-cpu-stock" or "auto".'
+        )
+
+
+def _stock_table() -> Table:
+    require_dali("DALI's stock operators")
+    from dalipipe.backends.dali import TABLE
+
+    return TABLE
+
+
+def _stock(job: Job, device: Literal["cpu", "gpu"]) -> Executor:
+    from dalipipe.backends import dali
+    from dalipipe.backends.dali_executor import DaliExecutor, Graph
+
+    return DaliExecutor(job, device, Graph(dali.build, dali.prepare))
+
+
+def _decoded_window(op: ops.Op) -> str | None:
+    from dalipipe.backends.dali import decoded_window
+
+    return decoded_window(op)
+
+
+def _fused_table() -> Table:
+    require_dali("dali-cpu")
+    from dalipipe.backends.kernels import TABLE
+
+    return TABLE
+
+
+def _fused(job: Job) -> Executor:
+    from dalipipe.backends import dali_fused
+    from dalipipe.backends.dali_executor import DaliExecutor, Graph
+
+    return DaliExecutor(job, "cpu", Graph(dali_fused.build, dali_fused.prepare))
+
+
+def _reference_table() -> Table:
+    from dalipipe.backends.torchvision import TABLE
+
+    return TABLE
+
+
+def _reference(job: Job) -> Executor:
+    from dalipipe.backends.torchvision import TorchvisionExecutor
+
+    return TorchvisionExecutor(job)
+
+
+_GPU = Backend(
+    "dali-gpu",
+    "DALI's operators on a GPU, JPEG decoding included",
+    available=_gpu_works,
+    table=_stock_table,
+    run=lambda job: _stock(job, "gpu"),
+    last="crop_mirror_normalize",
+    prefix="fn.",
+    within="split, {}, merge",
+    first=_decoded_window,
+)
+
+BACKENDS: Mapping[str, Backend] = {
+    backend.name: backend
+    for backend in (
+        _GPU,
+        Backend(
+            "dali-cpu",
+            "DALI decodes on the CPU, fused kernels do the rest",
+            available=lambda: require_dali("dali-cpu"),
+            table=_fused_table,
+            run=_fused,
+            last="last kernel",
+        ),
+        replace(
+            _GPU,
+            name="dali-cpu-stock",
+            sentence="DALI's operators on the CPU",
+            available=lambda: require_dali("dali-cpu-stock"),
+            run=lambda job: _stock(job, "cpu"),
+        ),
+        Backend(
+            "torchvision",
+            "the reference: Pillow and torchvision's kernels on tensors, in threads",
+            available=lambda: None,
+            table=_reference_table,
+            run=_reference,
+            last="normalize",
+            prefix="v2.functional.",
+        ),
+    )
+}
+"""The backends by name. What supports what, `dalipipe show` and the page of differences are read off these."""
+
+
 def resolve_backend(name: str) -> str:
     """Return the name of a backend that can run here.
 
@@ -96,17 +191,12 @@ def resolve_backend(name: str) -> str:
         return "torchvision"
     if name == "auto":
         chosen = "dali-gpu" if cuda_works() else "dali-cpu"
-        _say_once(f"backend auto: {chosen} ({BACKENDS[chosen]})")
+        _say_once(f"backend auto: {chosen} ({BACKENDS[chosen].sentence})")
         return chosen
     if name not in BACKENDS:
         known = ", ".join(("auto", *BACKENDS))
         raise ConfigError(f"backend: unknown name {name!r}. {nearest(name, BACKENDS)}There are: {known}.")
-    if name != "torchvision":
-        require_dali(name)
-    if name == "dali-gpu" and not cuda_works():
-        raise BackendError(
-            'dali-gpu: needs a CUDA device, and none works here. Use "dali-cpu", "dali-cpu-stock" or "auto".'
-        )
+    BACKENDS[name].available()
     return name
 
 
@@ -114,7 +204,7 @@ def compile_recipe(job: Job, backend: str) -> Executor:
     """Return an executor for a job.
 
     Raises:
-        BackendError: the backend can't run here, or lacks an op of the recipe.
+        BackendError: the backend can't run here, or lacks a primitive that an op of the recipe may become.
         ConfigError: no such backend.
     """
     name = resolve_backend(backend)
@@ -124,19 +214,16 @@ def compile_recipe(job: Job, backend: str) -> Executor:
             'dtype: "uint8" is whole levels, which RandomErasing after Normalize or ToDtype has no place in, got both. '
             'Put RandomErasing before them, or choose "float32" or "float16".'
         )
-    if name == "torchvision":
-        from dalipipe.backends.torchvision import TorchvisionExecutor
+    return BACKENDS[name].compile(job)
 
-        return TorchvisionExecutor(job)
-    from dalipipe.backends import dali
-    from dalipipe.backends.dali_executor import DaliExecutor, Graph
 
-    if name == "dali-cpu":
-        from dalipipe.backends import dali_fused
+def describe_step(recipe: Recipe, backend: str) -> list[str]:
+    """Return what stands for each op of a recipe on a backend, as `dalipipe show` prints it.
 
-        return DaliExecutor(job, "cpu", Graph(dali_fused.build, dali_fused.prepare))
-    dali.require_supported(job.recipe, name)
-    return DaliExecutor(job, "gpu" if name == "dali-gpu" else "cpu", Graph(dali.build, dali.prepare))
+    Raises:
+        BackendError: the backend is one of DALI's where that is not installed.
+    """
+    return BACKENDS[backend].describe(recipe)
 
 
 def with_cache(
@@ -156,52 +243,3 @@ def with_cache(
     from dalipipe.backends.ram_cache import RamCache
 
     return RamCache(source, mode, budget_gb, num_threads, apply_exif_orientation=recipe.apply_exif_orientation)
-
-
-def describe_step(recipe: Recipe, backend: str) -> list[str]:
-    """Return what stands for each op of the recipe on a backend, as `dalipipe show` prints it.
-
-    Raises:
-        BackendError: the backend lacks an op, or is one of DALI's where that is not installed.
-    """
-    if backend == "torchvision":
-        return [_functional(op) for op in recipe.ops]
-    require_dali(backend)
-    if backend == "dali-cpu":
-        from dalipipe.backends import dali_fused
-
-        return dali_fused.describe(recipe)
-    from dalipipe.backends import dali
-
-    return [f"fn.{name}" for name in dali.describe(recipe)]
-
-
-def _functional(op: ops.Op) -> str:
-    names = {
-        ops.Pad: "pad",
-        ops.RandomPerspective: "perspective",
-        ops.GaussianBlur: "gaussian_blur",
-        ops.ColorJitter: "adjust_brightness, _contrast, _saturation, _hue",
-        ops.Grayscale: "rgb_to_grayscale",
-        ops.RandomGrayscale: "rgb_to_grayscale",
-        ops.RandomInvert: "invert",
-        ops.RandomSolarize: "solarize",
-        ops.RandomPosterize: "posterize",
-        ops.RandomAutocontrast: "autocontrast",
-        ops.RandomEqualize: "equalize",
-        ops.RandomAdjustSharpness: "adjust_sharpness",
-        ops.RandAugment: "affine, adjust_... and others",
-        ops.TrivialAugmentWide: "affine, adjust_... and others",
-        ops.AutoAugment: "affine, adjust_... and others",
-        ops.RandomResizedCrop: "resized_crop",
-        ops.Resize: "resize",
-        ops.CenterCrop: "crop",
-        ops.RandomCrop: "pad + crop",
-        ops.RandomHorizontalFlip: "horizontal_flip",
-        ops.RandomVerticalFlip: "vertical_flip",
-        ops.RandomRotation: "affine",
-        ops.RandomAffine: "affine",
-        ops.RandomErasing: "erase",
-    }
-    found = (f"v2.functional.{names.get(type(leaf), 'normalize')}" for leaf in ops.leaves(op))
-    return ", ".join(dict.fromkeys(found))

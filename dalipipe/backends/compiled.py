@@ -24,7 +24,7 @@ from dalipipe.backends.look import form_of, is_dalis
 from dalipipe.compilation import address_as_void_pointer, callback, compiled
 from dalipipe.decisions.geometry import COLUMNS, resolve
 from dalipipe.decisions.orientation import orientation_of, turns
-from dalipipe.decisions.records import RECORD
+from dalipipe.recipes.primitives import RECORD
 
 SETUP_SIGNATURE = nb.void(nb.uint64, nb.uint64, nb.int32, nb.uint64, nb.uint64, nb.int32, nb.int32)
 ROW_BYTES = 8 * COLUMNS

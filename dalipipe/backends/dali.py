@@ -37,31 +37,40 @@ from dalipipe.backends.dali_input import (
     split,
     stand_in,
 )
-from dalipipe.decisions.geometry import ARGUMENTS, GREY
+from dalipipe.backends.table import Entry
+from dalipipe.decisions.geometry import COLUMN
 from dalipipe.decisions.program import Program
-from dalipipe.decisions.records import ARGS, DO, IN_H, OUT_H, Do
-from dalipipe.errors import BackendError
-from dalipipe.recipes import Recipe, ops
+from dalipipe.recipes import ops
+from dalipipe.recipes.primitives import ARGS, DO, IN_H, OUT_H, Primitive, places_of
+from dalipipe.recipes.rules import Rule
+from dalipipe.recipes.rules import places_of as numbers_of
 from dalipipe.sources import Item
 
 OUTPUTS = ["images", "labels", "status"]
 DTYPES = {torch.float32: types.FLOAT, torch.float16: types.FLOAT16, torch.uint8: types.UINT8}
 
 
+_BOX, _WINDOW, _FLIP = (places_of(one) for one in (Primitive.CROP_RESIZE, Primitive.CROP_PAD, Primitive.FLIP))
+_AFFINE, _ERASE, _MAP = (places_of(one) for one in (Primitive.AFFINE, Primitive.ERASE, Primitive.PERSPECTIVE))
+_BLUR = places_of(Primitive.BLUR)
+
+
 @dataclass(frozen=True)
 class Step:
-    """What a lowering gets to know.
+    """What the function of a primitive gets to know.
 
     Attributes:
-        op: The recipe's op.
+        given: What the recipe's op gives to its rule: the numbers that DALI wants when the graph is built.
+        becomes: What a sample may go through here.
         records: (n, RECORD) float64 for each sample, on the CPU.
-        row: The op's row in `records`.
+        row: The step's row in `records`.
         device: Where the images are.
         program: The recipe's rows.
         chosen: Which samples go through the step; None where all do.
     """
 
-    op: ops.Op
+    given: ops.Numbers
+    becomes: tuple[Primitive, ...]
     records: DataNode
     row: int
     device: Device
@@ -73,7 +82,7 @@ class Step:
         return fn.cast(self.records[self.row, start:stop], dtype=dtype)
 
     def argument(self, position: int) -> DataNode:
-        """Return one of the record's arguments as a float32."""
+        """Return one of the primitive's fields as a float32."""
         return self.number(ARGS + position, types.FLOAT)
 
     def size(self) -> DataNode:
@@ -93,56 +102,71 @@ class Step:
 
 
 def _resize(images: DataNode, step: Step) -> DataNode:
-    assert isinstance(step.op, ops.RandomResizedCrop | ops.Resize)
     size = step.numbers(OUT_H, OUT_H + 2, types.FLOAT)
-    return fn.resize(images, size=size, interp_type=types.INTERP_LINEAR, antialias=step.op.antialias)
+    return fn.resize(images, size=size, interp_type=types.INTERP_LINEAR, antialias=step.given["antialias"])
 
 
-def _resized_crop(images: DataNode, step: Step) -> DataNode:
-    return _resize(_window(images, step, shape=step.numbers(ARGS + 2, ARGS + 4, types.INT32)), step)
+def _crop_resize(images: DataNode, step: Step) -> DataNode:
+    if "scale" not in step.given:
+        return _resize(images, step)  # of the whole image
+    return _resize(_window(images, step, shape=step.numbers(_BOX.height, _BOX.width + 1, types.INT32)), step)
 
 
-def _crop(images: DataNode, step: Step) -> DataNode:
+def _crop_pad(images: DataNode, step: Step) -> DataNode:
     return _window(images, step, shape=step.numbers(OUT_H, OUT_H + 2, types.INT32))
 
 
 def _window(images: DataNode, step: Step, shape: DataNode) -> DataNode:
-    fill = step.op.fill if isinstance(step.op, ops.RandomCrop | ops.Pad) else (0, 0, 0)
-    start = step.numbers(ARGS, ARGS + 2, types.INT32)
-    return fn.slice(
-        images, start=start, shape=shape, axes=[0, 1], out_of_bounds_policy="pad", fill_values=[float(v) for v in fill]
-    )
+    fill = [float(level) for level in step.given.get("fill", (0, 0, 0))]
+    start = step.numbers(_WINDOW.top, _WINDOW.left + 1, types.INT32)  # a box begins with the same fields
+    return fn.slice(images, start=start, shape=shape, axes=[0, 1], out_of_bounds_policy="pad", fill_values=fill)
 
 
 def _flip(images: DataNode, step: Step) -> DataNode:
-    mirror = {"horizontal": step.number(ARGS, types.INT32), "vertical": step.number(ARGS + 1, types.INT32)}
-    return fn.flip(images, **mirror)
+    across, down = step.number(_FLIP.across, types.INT32), step.number(_FLIP.down, types.INT32)
+    return fn.flip(images, horizontal=across, vertical=down)
 
 
 def _affine(images: DataNode, step: Step) -> DataNode:
-    assert isinstance(step.op, ops.RandomRotation | ops.RandomAffine | ops.Policy)
-    matrix = fn.reshape(step.numbers(ARGS, ARGS + 6, types.FLOAT), shape=[2, 3])
-    fill = np.array(step.op.fill, np.float32)
-    if step.op.interpolation == "bilinear":
-        return _warp_bilinear(images, matrix, fill, step)
+    matrix = fn.reshape(step.numbers(_AFFINE.matrix, _AFFINE.matrix + 6, types.FLOAT), shape=[2, 3])
 
-    def warp(picture: DataNode, level: float) -> DataNode:
-        return fn.warp_affine(picture, matrix=matrix, fill_value=level, interp_type=types.INTERP_NN)
+    def warp(picture: DataNode, method: types.DALIInterpType, dtype: types.DALIDataType, fill: float) -> DataNode:
+        return fn.warp_affine(picture, matrix=matrix, fill_value=fill, interp_type=method, dtype=dtype)
 
-    if len(set(fill.tolist())) == 1:
-        return warp(images, float(fill[0]))
-    planes = [warp(images[:, :, channel : channel + 1], float(fill[channel])) for channel in range(3)]
-    return fn.cat(*planes, axis=2)
+    return _warped(images, step, warp)
 
 
-def _warp_bilinear(images: DataNode, matrix: DataNode, fill: NDArray[np.float32], step: Step) -> DataNode:
-    """Return images under a map, as torchvision has them: at the border the mask of the inside counts twice.
+def _perspective(images: DataNode, step: Step) -> DataNode:
+    eight = step.numbers(_MAP.coefficients, _MAP.coefficients + 8, types.FLOAT)
+    one = fn.cast(step.records[step.row, DO : DO + 1] > 0, dtype=types.FLOAT)  # w = g x + h y + 1
+    matrix = fn.reshape(fn.cat(eight, one), shape=[3, 3])
+
+    def warp(picture: DataNode, method: types.DALIInterpType, dtype: types.DALIDataType, fill: float) -> DataNode:
+        made = fn.cast(picture, dtype=dtype)
+        return fn.experimental.warp_perspective(made, matrix=matrix, fill_value=fill, interp_type=method)
+
+    return _warped(images, step, warp)
+
+
+Warp = Callable[[DataNode, types.DALIInterpType, types.DALIDataType, float], DataNode]
+
+
+def _warped(images: DataNode, step: Step, warp: Warp) -> DataNode:
+    """Return images under a map, as torchvision has them: with bilinear weights the mask of the inside counts twice.
 
     Source: torchvision.transforms.v2.functional._geometry._apply_grid_transform.
     """
-    warp = {"matrix": matrix, "fill_value": 0.0, "interp_type": types.INTERP_LINEAR, "dtype": types.FLOAT}
+    fill = np.array(step.given["fill"], np.float32)
+    if step.given["interpolation"] == "nearest":
+        if len(set(fill.tolist())) == 1:
+            return warp(images, types.INTERP_NN, types.UINT8, float(fill[0]))
+        planes = [
+            warp(images[:, :, channel : channel + 1], types.INTERP_NN, types.UINT8, float(fill[channel]))
+            for channel in range(3)
+        ]
+        return fn.cat(*planes, axis=2)
     full = math.max(images[:, :, 0:1], types.Constant(255, dtype=types.UINT8))
-    inside, mask = fn.warp_affine(images, **warp), fn.warp_affine(full, **warp)
+    inside, mask = (warp(picture, types.INTERP_LINEAR, types.FLOAT, 0.0) for picture in (images, full))
     share = np.float32(1 / 255)
     if fill.any():
         outside = step.constant(fill.reshape(1, 1, 3))
@@ -151,66 +175,41 @@ def _warp_bilinear(images: DataNode, matrix: DataNode, fill: NDArray[np.float32]
 
 
 def _erase(images: DataNode, step: Step, layout: str = "HWC") -> DataNode:
-    row = step.row
-    value = step.program.table[row, ARGUMENTS + 5 : ARGUMENTS + 8].tolist()
-    box = {"anchor": step.numbers(ARGS, ARGS + 2, types.FLOAT), "shape": step.numbers(ARGS + 2, ARGS + 4, types.FLOAT)}
-    return fn.erase(fn.reshape(images, layout=layout), **box, axis_names="HW", fill_value=value)
+    first = COLUMN.numbers + numbers_of(Rule.ERASING).value
+    value = step.program.table[step.row, first : first + 3].tolist()
+    anchor = step.numbers(_ERASE.top, _ERASE.left + 1, types.FLOAT)
+    shape = step.numbers(_ERASE.height, _ERASE.width + 1, types.FLOAT)
+    images = fn.reshape(images, layout=layout)
+    return fn.erase(images, anchor=anchor, shape=shape, axis_names="HW", fill_value=value)
 
 
 def _blur(images: DataNode, step: Step) -> DataNode:
-    assert isinstance(step.op, ops.GaussianBlur)
-    across, down = step.op.kernel_size
-    return fn.gaussian_blur(images, window_size=[down, across], sigma=step.number(ARGS + 2, types.FLOAT))
+    across, down = step.given["kernel_size"]
+    return fn.gaussian_blur(images, window_size=[down, across], sigma=step.number(_BLUR.sigma, types.FLOAT))
 
 
 Lowering = Callable[[DataNode, Step], DataNode]
 
-PRIMITIVES: dict[Do, Lowering] = {
-    Do.AFFINE: _affine,
-    Do.BRIGHTNESS: dali_colour.brightness,
-    Do.CONTRAST: dali_colour.contrast,
-    Do.CONTRAST_GREY: dali_colour.contrast_grey,
-    Do.SATURATION: dali_colour.saturation,
-    Do.HUE: dali_colour.hue,
-    Do.SHARPNESS: dali_colour.sharpness,
-    Do.SOLARIZE: dali_colour.solarize,
-    Do.POSTERIZE: dali_colour.posterize,
-    Do.GRAYSCALE: dali_colour.grayscale,
-    Do.INVERT: dali_colour.invert,
-    Do.AUTOCONTRAST: dali_colour.autocontrast,
-    Do.EQUALIZE: dali_colour.equalize,
+TABLE: dict[Primitive, Entry] = {
+    Primitive.CROP_RESIZE: Entry(_crop_resize, lambda op: "resize" if op.op == "Resize" else "slice + resize"),
+    Primitive.CROP_PAD: Entry(_crop_pad, "slice"),
+    Primitive.FLIP: Entry(_flip, "flip"),
+    Primitive.AFFINE: Entry(_affine, "warp_affine"),
+    Primitive.ERASE: Entry(_erase, "erase"),
+    Primitive.PERSPECTIVE: Entry(_perspective, "experimental.warp_perspective"),
+    Primitive.BLUR: Entry(_blur, "gaussian_blur"),
+    **dali_colour.TABLE,
 }
-"""What each primitive becomes that a sample goes through, or not, as its record says."""
-
-_SPACE = (Do.AFFINE, Do.BRIGHTNESS, Do.CONTRAST, Do.SATURATION, Do.SHARPNESS, Do.SOLARIZE, Do.POSTERIZE)
+"""What each primitive becomes. The ops of the range end in one crop_mirror_normalize."""
 
 
-def _choices(op: ops.Op) -> tuple[Do, ...]:
-    """Return the primitives that a step of an op may be; none where its lowering takes every sample."""
-    match op:
-        case ops.ColorJitter():
-            return tuple(Do[name.upper()] for name, _ in op.active)
-        case ops.AutoAugment():
-            return (*_SPACE, Do.AUTOCONTRAST, Do.EQUALIZE, Do.INVERT)
-        case ops.Policy():
-            return (*_SPACE, Do.AUTOCONTRAST, Do.EQUALIZE)
-    return _CHANCES.get(type(op), ())
-
-
-_CHANCES: dict[type[ops.Op], tuple[Do, ...]] = {
-    ops.Grayscale: (Do.GRAYSCALE,),
-    ops.RandomGrayscale: (Do.GRAYSCALE,),
-    ops.RandomInvert: (Do.INVERT,),
-    ops.RandomSolarize: (Do.SOLARIZE,),
-    ops.RandomPosterize: (Do.POSTERIZE,),
-    ops.RandomAutocontrast: (Do.AUTOCONTRAST,),
-    ops.RandomEqualize: (Do.EQUALIZE,),
-    ops.RandomAdjustSharpness: (Do.SHARPNESS,),
-}
+def decoded_window(op: ops.Op) -> str | None:
+    """Return the label of a recipe's first op where its box is all that is decoded."""
+    return "decoders.image_slice + resize" if isinstance(op, ops.RandomResizedCrop) else None
 
 
 def _routed(images: DataNode, step: Step, chosen: DataNode, lowering: Lowering) -> DataNode:
-    """Take the chosen samples through a lowering and the others past it."""
+    """Take the chosen samples through a function and the others past it."""
     through, around = fn._conditional.split(images, predicate=chosen, _if_stmt=True)
     records, _ = fn._conditional.split(step.records, predicate=chosen, _if_stmt=True)
     return fn._conditional.merge(
@@ -218,73 +217,14 @@ def _routed(images: DataNode, step: Step, chosen: DataNode, lowering: Lowering) 
     )
 
 
-def _chosen(images: DataNode, step: Step) -> DataNode:
-    """Take each sample through the primitive that its record names, and past the others."""
-    choices = _choices(step.op)
-    if step.program.channels[step.row] == 1:
-        choices = tuple(do for do in (GREY.get(do, do) for do in choices) if do is not Do.NOTHING)
-    for do in choices:
-        images = _routed(images, step, step.number(DO, types.INT32) == int(do), PRIMITIVES[do])
+def _take(images: DataNode, step: Step) -> DataNode:
+    """Take each sample through the primitive that its record names, or past all where it names none."""
+    if len(step.becomes) == 1 and step.program.is_for_all(step.row):
+        return TABLE[step.becomes[0]].function(images, step)
+    for primitive in step.becomes:
+        chosen = step.number(DO, types.INT32) == int(primitive)
+        images = _routed(images, step, chosen, TABLE[primitive].function)
     return images
-
-
-LOWERINGS: dict[type[ops.Op], tuple[Lowering, str]] = {
-    ops.RandomResizedCrop: (_resized_crop, "slice + resize"),
-    ops.Resize: (_resize, "resize"),
-    ops.CenterCrop: (_crop, "slice"),
-    ops.RandomCrop: (_crop, "slice"),
-    ops.RandomHorizontalFlip: (_flip, "flip"),
-    ops.RandomVerticalFlip: (_flip, "flip"),
-    ops.RandomRotation: (_affine, "warp_affine"),
-    ops.RandomAffine: (_affine, "warp_affine"),
-    ops.RandomErasing: (_erase, "erase"),
-    ops.Pad: (_crop, "slice"),
-    ops.GaussianBlur: (_blur, "gaussian_blur"),
-    ops.ColorJitter: (_chosen, "arithmetic"),
-    **dict.fromkeys(_CHANCES, (_chosen, "arithmetic")),
-    ops.RandomAutocontrast: (_chosen, "reductions, arithmetic"),
-    ops.RandomEqualize: (_chosen, "reductions, arithmetic"),
-    ops.RandomAdjustSharpness: (_chosen, "filter, arithmetic"),
-    **dict.fromkeys(
-        (ops.RandAugment, ops.TrivialAugmentWide, ops.AutoAugment),
-        (_chosen, "warp_affine, filter, reductions, arithmetic"),
-    ),
-}
-"""What each pixel op becomes, and how `dalipipe show` calls it. The ops of the range end in one
-crop_mirror_normalize."""
-
-
-def _name(op: ops.Op) -> str:
-    return LOWERINGS[type(op)][1] if type(op) in LOWERINGS else "refused"
-
-
-def describe(recipe: Recipe) -> list[str]:
-    """Return the operator that stands for each op of the recipe."""
-    names = []
-    for position, op in enumerate(recipe.ops):
-        if recipe.stages[position] == "range":
-            names.append("crop_mirror_normalize")
-        elif isinstance(op, ops.Container):
-            names.append(f"split, {', '.join(dict.fromkeys(_name(leaf) for leaf in ops.leaves(op)))}, merge")
-        elif position == 0 and isinstance(op, ops.RandomResizedCrop):
-            names.append("decoders.image_slice + resize")
-        else:
-            names.append(_name(op))
-    return names
-
-
-def require_supported(recipe: Recipe, backend: str) -> None:
-    """Refuse a recipe with an op that has no lowering.
-
-    Raises:
-        BackendError: names the op, the backend and what the backend has.
-    """
-    for op in [leaf for outer in recipe.ops for leaf in ops.leaves(outer)]:
-        if op.stage == "pixels" and type(op) not in LOWERINGS:
-            known = ", ".join(model.__name__ for model in LOWERINGS)
-            raise BackendError(
-                f'{backend}: no lowering for {op.op}. It has: {known}. Use backend "dali-cpu" or "torchvision".'
-            )
 
 
 def resolve_node(program: Program, uniforms: DataNode, shape: DataNode) -> tuple[DataNode, DataNode]:
@@ -299,16 +239,6 @@ def resolve_node(program: Program, uniforms: DataNode, shape: DataNode) -> tuple
     return records, status
 
 
-def _take(images: DataNode, step: Step) -> DataNode:
-    """Take images through a step; through one that not every sample goes through only those that do."""
-    lowering = LOWERINGS[type(step.op)][0]
-    if not step.program.gated(step.row):
-        return lowering(images, step)
-    if _choices(step.op):
-        return lowering(images, step)  # which tells apart where nothing is done as well
-    return _routed(images, step, step.number(DO, types.BOOL), lowering)
-
-
 def lower(job: Job, loaded: Loaded, records: DataNode, device: Device) -> tuple[DataNode, DataNode]:
     """Return the images that leave the recipe, in the job's form: CHW, or HWC for channels_last; and their status.
 
@@ -319,12 +249,14 @@ def lower(job: Job, loaded: Loaded, records: DataNode, device: Device) -> tuple[
         device: Where the pixels are made.
     """
     program = job.program
-    steps = [Step(op, records, row, device, program) for row, op in enumerate(program.ops)]
+    steps = [
+        Step(program.given[row], program.becomes[row], records, row, device, program) for row in range(len(program))
+    ]
     steps, tail = steps[: len(steps) - program.tail], steps[len(steps) - program.tail :]
     whole = job.recipe.apply_exif_orientation
-    if not whole and steps and isinstance(steps[0].op, ops.RandomResizedCrop) and not program.gated(0):
+    if not whole and steps and decoded_window(program.ops[0]) and program.is_for_all(0):
         first = steps.pop(0)
-        box = first.numbers(ARGS, ARGS + 4, types.INT32)
+        box = first.numbers(_BOX.top, _BOX.width + 1, types.INT32)
         images, failed = loaded.decode(device, {"start": box[0:2], "shape": box[2:4]})
         images = _resize(images, first)
     else:

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, math, types
 from nvidia.dali.data_node import DataNode
 
+from dalipipe.backends.table import Entry
+from dalipipe.recipes.primitives import Primitive
+
 
 class Arguments(Protocol):
     """What a function gets to know of its step."""
@@ -170,3 +173,21 @@ def equalize(images: DataNode, step: Arguments) -> DataNode:
         spread = spread + part
     keep = flat[:, :, :, 0]
     return fn.cast(spread * (1.0 - keep) + images * keep, dtype=types.UINT8)
+
+
+_ARITHMETIC, _REDUCTIONS = "arithmetic", "reductions, arithmetic"
+
+TABLE: dict[Primitive, Entry] = {
+    Primitive.BRIGHTNESS: Entry(brightness, _ARITHMETIC),
+    Primitive.CONTRAST: Entry(contrast, _REDUCTIONS),
+    Primitive.CONTRAST_GREY: Entry(contrast_grey, _REDUCTIONS),
+    Primitive.SATURATION: Entry(saturation, _ARITHMETIC),
+    Primitive.HUE: Entry(hue, _ARITHMETIC),
+    Primitive.SHARPNESS: Entry(sharpness, "filter, arithmetic"),
+    Primitive.SOLARIZE: Entry(solarize, _ARITHMETIC),
+    Primitive.POSTERIZE: Entry(posterize, _ARITHMETIC),
+    Primitive.GRAYSCALE: Entry(grayscale, _ARITHMETIC),
+    Primitive.INVERT: Entry(invert, _ARITHMETIC),
+    Primitive.AUTOCONTRAST: Entry(autocontrast, _REDUCTIONS),
+    Primitive.EQUALIZE: Entry(equalize, _REDUCTIONS),
+}

@@ -24,8 +24,8 @@ from dalipipe.backends.dali import OUTPUTS, Feed
 from dalipipe.backends.dali_input import Device
 from dalipipe.backends.requests import kind_of, with_items
 from dalipipe.decisions import randomness
-from dalipipe.decisions.records import Status
-from dalipipe.decisions.records import reason_of as status_reason
+from dalipipe.decisions.status import Status
+from dalipipe.decisions.status import reason_of as status_reason
 from dalipipe.errors import BackendError, ResourceError
 from dalipipe.sampling import Batch
 from dalipipe.sources import Item, Source

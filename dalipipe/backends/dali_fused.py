@@ -51,9 +51,8 @@ from dalipipe.backends.dali_input import (
 )
 from dalipipe.backends.kernels import OUT_HEIGHT, OUT_WIDTH, run_steps
 from dalipipe.compilation import address_as_void_pointer, callback, compiled
-from dalipipe.decisions.records import OUT_H, OUT_W, RECORD
 from dalipipe.decisions.regions import regions
-from dalipipe.recipes import Recipe, ops
+from dalipipe.recipes.primitives import OUT_H, OUT_W, RECORD
 from dalipipe.sources import Item
 
 _FINISH = 6  # numbers of the finish: scale and shift of each channel; the strides and the size of the output follow
@@ -152,31 +151,6 @@ def runner(dtype: torch.dtype) -> Compiled:
             (types.INT64, 1),
         ),
     )
-
-
-_KERNELS: dict[type[ops.Op], str] = {
-    ops.RandomResizedCrop: "resize kernel",
-    ops.Resize: "resize kernel",
-    ops.CenterCrop: "view",
-    ops.RandomCrop: "view, or copy kernel where it pads",
-    ops.RandomHorizontalFlip: "view",
-    ops.RandomVerticalFlip: "view",
-    ops.RandomRotation: "affine kernel",
-    ops.RandomAffine: "affine kernel",
-    ops.RandomErasing: "erase kernel",
-    ops.Pad: "copy kernel",
-    ops.RandomPerspective: "perspective kernel",
-    ops.GaussianBlur: "blur kernel",
-    **{op: "colour kernel" for op in ops.OPS.values() if issubclass(op, ops.ColourOp)},
-    **{op: "affine or colour kernel" for op in ops.OPS.values() if issubclass(op, ops.Policy)},
-}
-"""What does each pixel op, as `dalipipe show` calls it: a view is a change of coordinates and costs nothing."""
-
-
-def describe(recipe: Recipe) -> list[str]:
-    """Return what stands for each op of the recipe."""
-    kernels = [[_KERNELS.get(type(leaf), "last kernel") for leaf in ops.leaves(op)] for op in recipe.ops]
-    return [", ".join(dict.fromkeys(names)) for names in kernels]
 
 
 def finish_and_plan(job: Job) -> tuple[DataNode, DataNode]:

@@ -16,7 +16,7 @@ from nvidia.dali.data_node import DataNode
 
 from dalipipe.backends.compiled import BUDGET_UNIT, looker, operator, rationer, turner
 from dalipipe.backends.dali_pillow import reader, sizer
-from dalipipe.decisions.records import Status
+from dalipipe.decisions.status import Status
 from dalipipe.limits import pixel_limit
 from dalipipe.sources import Item
 from dalipipe.sources.reading import is_ordinary

@@ -17,7 +17,7 @@ from nvidia.dali import types
 from dalipipe.backends import pillow
 from dalipipe.backends.compiled import SETUP_SIGNATURE, Compiled, shape_of
 from dalipipe.compilation import callback
-from dalipipe.decisions.records import Status
+from dalipipe.decisions.status import Status
 
 _Run = ctypes.CFUNCTYPE(
     None,

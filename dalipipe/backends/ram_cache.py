@@ -16,7 +16,7 @@ from PIL import Image
 from dalipipe.backends import pillow
 from dalipipe.backends.base import UNREADABLE, CacheMode, obvious_reason
 from dalipipe.backends.blame import explained, require_bytes, require_own_fault
-from dalipipe.decisions.records import Status
+from dalipipe.decisions.status import Status
 from dalipipe.errors import ConfigError
 from dalipipe.sources import Item, Source, name_of
 from dalipipe.sources.base import key_of, max_requests_of

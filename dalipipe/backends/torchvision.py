@@ -17,15 +17,21 @@ from torchvision.transforms.v2 import functional
 from dalipipe.backends import forks, pillow
 from dalipipe.backends.base import UNREADABLE, Job, Result
 from dalipipe.backends.requests import kind_of, with_items
+from dalipipe.backends.table import Entry
 from dalipipe.decisions import randomness
-from dalipipe.decisions.records import ARGS, BILINEAR, DO, OUT_H, OUT_W, Do, Status, reason_of
+from dalipipe.decisions.status import Status, reason_of
 from dalipipe.recipes import Levels, Recipe
+from dalipipe.recipes.primitives import ARGS, BILINEAR, DO, OUT_H, OUT_W, Primitive, places_of
 from dalipipe.sampling import Batch
 from dalipipe.sources import Item
 
 Record = NDArray[np.float64]
 
 tv: Any = functional  # torchvision has no type annotations that mypy could read
+
+_BOX, _WINDOW, _FLIP = (places_of(one) for one in (Primitive.CROP_RESIZE, Primitive.CROP_PAD, Primitive.FLIP))
+_AFFINE, _ERASE, _MAP = (places_of(one) for one in (Primitive.AFFINE, Primitive.ERASE, Primitive.PERSPECTIVE))
+_BLUR = places_of(Primitive.BLUR)
 
 
 def decode(item: Item, recipe: Recipe | None = None) -> torch.Tensor:
@@ -63,62 +69,59 @@ def _colour(image: torch.Tensor, levels: Record) -> list[float]:
 
 
 def _crop_resize(image: torch.Tensor, record: Record) -> torch.Tensor:
-    top, left, height, width, antialias = (int(number) for number in record[ARGS : ARGS + 5])
+    top, left, height, width = (int(record[at]) for at in (_BOX.top, _BOX.left, _BOX.height, _BOX.width))
     size = [int(record[OUT_H]), int(record[OUT_W])]
-    return tv.resized_crop(image, top, left, height, width, size, antialias=bool(antialias))
+    return tv.resized_crop(image, top, left, height, width, size, antialias=bool(record[_BOX.antialias]))
 
 
 def _crop_pad(image: torch.Tensor, record: Record) -> torch.Tensor:
-    top, left = (int(number) for number in record[ARGS : ARGS + 2])
+    top, left = int(record[_WINDOW.top]), int(record[_WINDOW.left])
     bottom, right = top + int(record[OUT_H]), left + int(record[OUT_W])
     height, width = image.shape[-2:]
     around = [max(0, -left), max(0, -top), max(0, right - width), max(0, bottom - height)]
     if any(around):
-        image = tv.pad(image, around, fill=_colour(image, record[ARGS + 2 : ARGS + 5]))
+        image = tv.pad(image, around, fill=_colour(image, record[_WINDOW.fill : _WINDOW.fill + 3]))
     return tv.crop(image, top + around[1], left + around[0], bottom - top, right - left)
 
 
 def _flip(image: torch.Tensor, record: Record) -> torch.Tensor:
-    image = tv.horizontal_flip(image) if record[ARGS] else image
-    return tv.vertical_flip(image) if record[ARGS + 1] else image
+    image = tv.horizontal_flip(image) if record[_FLIP.across] else image
+    return tv.vertical_flip(image) if record[_FLIP.down] else image
 
 
 def _affine(image: torch.Tensor, record: Record) -> torch.Tensor:
-    method, fill = float(record[ARGS + 6]), _colour(image, record[ARGS + 7 : ARGS + 10])
-    angle, shift_x, shift_y, scale, shear_x, shear_y, center_x, center_y = record[ARGS + 10 : ARGS + 18].tolist()
     return tv.affine(
         image,
-        angle=angle,
-        translate=[int(shift_x), int(shift_y)],
-        scale=scale,
-        shear=[shear_x, shear_y],
-        interpolation=_method(method),
-        fill=fill,
-        center=[center_x, center_y],
+        angle=float(record[_AFFINE.angle]),
+        translate=[int(record[_AFFINE.shift]), int(record[_AFFINE.shift + 1])],
+        scale=float(record[_AFFINE.scale]),
+        shear=record[_AFFINE.shear : _AFFINE.shear + 2].tolist(),
+        interpolation=_method(record[_AFFINE.interpolation]),
+        fill=_colour(image, record[_AFFINE.fill : _AFFINE.fill + 3]),
+        center=record[_AFFINE.center : _AFFINE.center + 2].tolist(),
     )
 
 
 def _erase(image: torch.Tensor, record: Record) -> torch.Tensor:
-    top, left, height, width = (int(number) for number in record[ARGS : ARGS + 4])
-    value = torch.tensor(_colour(image, record[ARGS + 4 : ARGS + 7]), dtype=torch.float32).view(-1, 1, 1)
+    top, left, height, width = (int(record[at]) for at in (_ERASE.top, _ERASE.left, _ERASE.height, _ERASE.width))
+    value = torch.tensor(_colour(image, record[_ERASE.value : _ERASE.value + 3]), dtype=torch.float32).view(-1, 1, 1)
     return tv.erase(image, top, left, height, width, value)
 
 
 def _perspective(image: torch.Tensor, record: Record) -> torch.Tensor:
-    coefficients, method, fill = record[ARGS : ARGS + 8], record[ARGS + 8], record[ARGS + 9 : ARGS + 12]
     return tv.perspective(
         image,
         startpoints=None,
         endpoints=None,
-        interpolation=_method(method),
-        fill=_colour(image, fill),
-        coefficients=coefficients.tolist(),
+        interpolation=_method(record[_MAP.interpolation]),
+        fill=_colour(image, record[_MAP.fill : _MAP.fill + 3]),
+        coefficients=record[_MAP.coefficients : _MAP.coefficients + 8].tolist(),
     )
 
 
 def _blur(image: torch.Tensor, record: Record) -> torch.Tensor:
-    across, down, sigma = record[ARGS : ARGS + 3].tolist()
-    return tv.gaussian_blur(image, [int(across), int(down)], [sigma, sigma])
+    sigma = float(record[_BLUR.sigma])
+    return tv.gaussian_blur(image, [int(record[_BLUR.across]), int(record[_BLUR.down])], [sigma, sigma])
 
 
 def _method(number: float) -> InterpolationMode:
@@ -133,33 +136,36 @@ def _with(function: Callable[..., Any], kind: Callable[[float], float] = float) 
     return lambda image, record: function(image, kind(record[ARGS]))
 
 
-PRIMITIVES: dict[Do, Callable[[torch.Tensor, Record], torch.Tensor]] = {
-    Do.CROP_RESIZE: _crop_resize,
-    Do.CROP_PAD: _crop_pad,
-    Do.FLIP: _flip,
-    Do.AFFINE: _affine,
-    Do.ERASE: _erase,
-    Do.PERSPECTIVE: _perspective,
-    Do.BRIGHTNESS: _with(tv.adjust_brightness),
-    Do.CONTRAST: _with(tv.adjust_contrast),
-    Do.CONTRAST_GREY: _with(tv.adjust_contrast),
-    Do.SATURATION: _with(tv.adjust_saturation),
-    Do.HUE: _with(tv.adjust_hue),
-    Do.SHARPNESS: _with(tv.adjust_sharpness),
-    Do.SOLARIZE: _with(tv.solarize),
-    Do.POSTERIZE: _with(tv.posterize, int),
-    Do.GRAYSCALE: _plain(lambda image: tv.rgb_to_grayscale(image, num_output_channels=3)),
-    Do.INVERT: _plain(tv.invert),
-    Do.AUTOCONTRAST: _plain(tv.autocontrast),
-    Do.EQUALIZE: _plain(tv.equalize),
-    Do.BLUR: _blur,
+TABLE: dict[Primitive, Entry] = {
+    Primitive.CROP_RESIZE: Entry(_crop_resize, lambda op: "resize" if op.op == "Resize" else "resized_crop"),
+    Primitive.CROP_PAD: Entry(_crop_pad, "pad + crop"),
+    Primitive.FLIP: Entry(_flip, lambda op: "vertical_flip" if "Vertical" in op.op else "horizontal_flip"),
+    Primitive.AFFINE: Entry(_affine, "affine"),
+    Primitive.ERASE: Entry(_erase, "erase"),
+    Primitive.PERSPECTIVE: Entry(_perspective, "perspective"),
+    Primitive.BRIGHTNESS: Entry(_with(tv.adjust_brightness), "adjust_brightness"),
+    Primitive.CONTRAST: Entry(_with(tv.adjust_contrast), "adjust_contrast"),
+    Primitive.CONTRAST_GREY: Entry(_with(tv.adjust_contrast), "adjust_contrast"),
+    Primitive.SATURATION: Entry(_with(tv.adjust_saturation), "adjust_saturation"),
+    Primitive.HUE: Entry(_with(tv.adjust_hue), "adjust_hue"),
+    Primitive.SHARPNESS: Entry(_with(tv.adjust_sharpness), "adjust_sharpness"),
+    Primitive.SOLARIZE: Entry(_with(tv.solarize), "solarize"),
+    Primitive.POSTERIZE: Entry(_with(tv.posterize, int), "posterize"),
+    Primitive.GRAYSCALE: Entry(
+        _plain(lambda image: tv.rgb_to_grayscale(image, num_output_channels=3)), "rgb_to_grayscale"
+    ),
+    Primitive.INVERT: Entry(_plain(tv.invert), "invert"),
+    Primitive.AUTOCONTRAST: Entry(_plain(tv.autocontrast), "autocontrast"),
+    Primitive.EQUALIZE: Entry(_plain(tv.equalize), "equalize"),
+    Primitive.BLUR: Entry(_blur, "gaussian_blur"),
 }
 
 
 def apply(image: torch.Tensor, record: Record) -> torch.Tensor:
     """Return what a record makes of an image, (C, H, W) uint8 -> (C, h, w) uint8."""
-    do = Do(int(record[DO]))
-    return image if do is Do.NOTHING else PRIMITIVES[do](image, record)
+    primitive = Primitive(int(record[DO]))
+    done: torch.Tensor = image if primitive is Primitive.NOTHING else TABLE[primitive].function(image, record)
+    return done
 
 
 def finish(image: torch.Tensor, levels: Levels | None) -> torch.Tensor:

@@ -16,8 +16,8 @@ from dalipipe.backends import Job, dali, dali_input
 from dalipipe.benchmark.meter import Batch
 from dalipipe.benchmark.work import Work
 from dalipipe.decisions import randomness
-from dalipipe.decisions.records import ARGS
 from dalipipe.recipes import Recipe, ops
+from dalipipe.recipes.primitives import ARGS
 from dalipipe.sampling import Batch as Sampled
 from dalipipe.sampling import batched
 from dalipipe.sources import FolderSource, SubsetSource

@@ -30,7 +30,7 @@ def all_subjects() -> dict[str, str]:
         CEILING: "DALI on the CPU decoding, nothing after it: the ceiling",
         CACHED: 'dali-cpu with cache="ram", from the second epoch on',
     }
-    return {**BACKENDS, **PEERS, **more}
+    return {**{name: backend.sentence for name, backend in BACKENDS.items()}, **PEERS, **more}
 
 
 def default_subjects() -> tuple[str, ...]:

@@ -10,10 +10,13 @@ import math
 import numpy as np
 
 from dalipipe.compilation import compiled
-from dalipipe.decisions.records import ARGS, DO, OUT_H, OUT_W, Do
 from dalipipe.recipes.ops.geometric import ATTEMPTS, shorter_side_size
+from dalipipe.recipes.primitives import DO, OUT_H, OUT_W, Primitive, places_of
 
 resized_size = compiled(shorter_side_size)
+
+_BOX = places_of(Primitive.CROP_RESIZE)
+_WINDOW = places_of(Primitive.CROP_PAD)
 
 
 @compiled
@@ -28,17 +31,18 @@ def makes_too_much(record, limit, fixed):
         limit: px.
         fixed: Whether the recipe itself names the size that comes out, which doesn't count.
     """
-    args, out_px = record[ARGS:], record[OUT_H] * record[OUT_W]
-    resizes = record[DO] == Do.CROP_RESIZE.value
+    out_px = record[OUT_H] * record[OUT_W]
+    resizes = record[DO] == Primitive.CROP_RESIZE.value
     made = 0.0 if fixed else out_px
     if resizes:
-        between = max(args[2] * record[OUT_W], record[OUT_H] * args[3])
+        between = max(record[_BOX.height] * record[OUT_W], record[OUT_H] * record[_BOX.width])
         made = max(made, between if between > out_px else 0.0)
     if made <= limit:
         return False
-    args[0], args[1] = 0, 0
     if resizes:
-        args[2], args[3] = 1, 1
+        record[_BOX.top], record[_BOX.left], record[_BOX.height], record[_BOX.width] = 0, 0, 1, 1
+    else:
+        record[_WINDOW.top], record[_WINDOW.left] = 0, 0
     if not fixed:
         record[OUT_H], record[OUT_W] = 1, 1
     return True

@@ -8,25 +8,31 @@ from __future__ import annotations
 import numpy as np
 
 from dalipipe.compilation import compiled
+from dalipipe.recipes.ops.policies import AUTO_AUGMENT, TRIVIAL_AUGMENT_WIDE
+from dalipipe.recipes.primitives import Primitive
 
-TRANSFORMS = (
-    "Identity",
-    "ShearX",
-    "ShearY",
-    "TranslateX",
-    "TranslateY",
-    "Rotate",
-    "Brightness",
-    "Color",
-    "Contrast",
-    "Sharpness",
-    "Posterize",
-    "Solarize",
-    "AutoContrast",
-    "Equalize",
-    "Invert",
-)
+_SPACE = {
+    "Identity": Primitive.NOTHING,
+    "ShearX": Primitive.AFFINE,
+    "ShearY": Primitive.AFFINE,
+    "TranslateX": Primitive.AFFINE,
+    "TranslateY": Primitive.AFFINE,
+    "Rotate": Primitive.AFFINE,
+    "Brightness": Primitive.BRIGHTNESS,
+    "Color": Primitive.SATURATION,
+    "Contrast": Primitive.CONTRAST,
+    "Sharpness": Primitive.SHARPNESS,
+    "Posterize": Primitive.POSTERIZE,
+    "Solarize": Primitive.SOLARIZE,
+    "AutoContrast": Primitive.AUTOCONTRAST,
+    "Equalize": Primitive.EQUALIZE,
+    "Invert": Primitive.INVERT,
+}
+TRANSFORMS = tuple(_SPACE)
 """Names of the transforms, in the order of their numbers. RandAugment and TrivialAugmentWide lack the last."""
+
+BECOMES = tuple(_SPACE.values())
+"""The primitive of each."""
 
 (
     IDENTITY,
@@ -44,9 +50,13 @@ TRANSFORMS = (
     AUTO_CONTRAST,
     EQUALIZE,
     INVERT,
-) = range(15)
+) = range(len(TRANSFORMS))
 
-RAND_AUGMENT, TRIVIAL_AUGMENT_WIDE, AUTO_AUGMENT = range(3)
+FACTORS = (BRIGHTNESS, COLOR, CONTRAST, SHARPNESS)
+"""The transforms whose magnitude is a factor's difference from 1."""
+
+SIGNED = (SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y, ROTATE, *FACTORS)
+"""The transforms that go to either side."""
 
 _NARROW = (0.0, 0.3, 0.3, 150.0 / 331.0, 150.0 / 331.0, 30.0, 0.9, 0.9, 0.9, 0.9, 4.0, 0.0, 0.0, 0.0, 0.0)
 _WIDE = (0.0, 0.99, 0.99, 32.0, 32.0, 135.0, 0.99, 0.99, 0.99, 0.99, 6.0, 0.0, 0.0, 0.0, 0.0)
@@ -73,8 +83,6 @@ IMAGENET = np.array(
     ]
 )
 """(25, 2, 3): transform, probability and magnitude bin of each step of each pair."""
-
-IMAGENET_BINS = 10
 
 
 @compiled
@@ -123,5 +131,5 @@ def draw(u, policy, step, bins, at, size):
         if policy == TRIVIAL_AUGMENT_WIDE:
             at = int(u[3 * step + 1] * bins)
     magnitude = magnitude_of(transform, GREATEST[policy, transform], bins, at, size)
-    signed = SHEAR_X <= transform <= SHARPNESS
+    signed = transform in SIGNED
     return transform, -magnitude if signed and side < 0.5 else magnitude

@@ -6,44 +6,21 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dalipipe.decisions import policies
-from dalipipe.decisions.geometry import (
-    AFFINE,
-    ALWAYS,
-    ARGUMENTS,
-    BLUR,
-    CENTER_CROP,
-    CHANCE,
-    CODE,
-    COLUMNS,
-    ERASING,
-    FLIP_X,
-    FLIP_Y,
-    GATES,
-    GREY,
-    JITTER,
-    LIMIT,
-    OFFSET,
-    PAD,
-    PERSPECTIVE,
-    POLICY,
-    RANDOM_CROP,
-    RANDOM_RESIZED_CROP,
-    RESIZE_FIXED,
-    RESIZE_SHORTER,
-    ROTATION,
-    resolve,
-)
-from dalipipe.decisions.records import BILINEAR, NEAREST, RECORD, Do, Status
+from dalipipe.decisions.geometry import COLUMN, COLUMNS, resolve
+from dalipipe.decisions.status import Status
 from dalipipe.limits import pixel_limit
 from dalipipe.recipes import Recipe, ops
+from dalipipe.recipes.layout import spans
+from dalipipe.recipes.ops.base import Numbers
+from dalipipe.recipes.primitives import BILINEAR, NEAREST, RECORD, Primitive, on_grey
+from dalipipe.recipes.rules import FIELDS, FOR_ALL, NUMBERS, SIZING, Rule
 
-_JITTERS = {"brightness": Do.BRIGHTNESS, "contrast": Do.CONTRAST, "saturation": Do.SATURATION, "hue": Do.HUE}
-_INTERPOLATIONS = {"nearest": NEAREST, "bilinear": BILINEAR}
+_INTERPOLATIONS = {"nearest": float(NEAREST), "bilinear": float(BILINEAR)}
 
 
 @dataclass(frozen=True)
@@ -55,8 +32,10 @@ class Program:
             make, its arguments, and what must be drawn for it to be done at all.
         positions: (n,) position in the recipe of the op that each step belongs to.
         ops: (n,) op behind each step: one of the recipe's, or one within a container.
-        counts: uniforms that each op of the whole recipe draws, for `plan.uniforms`.
+        counts: uniforms that each op of the whole recipe draws, for `randomness.uniforms`.
         tail: how many of the last steps work on what leaves the ops of the range, not on levels.
+        given: (n,) what each step's op gives to its rule.
+        becomes: (n,) the primitives that each step may become.
         channels: (n + 1,) of the image before each step, and after the last. A backend may have one channel as three
             equal ones: what would treat those otherwise has a primitive of its own, or is left out.
     """
@@ -65,8 +44,10 @@ class Program:
     positions: tuple[int, ...]
     ops: tuple[ops.Op, ...]
     counts: tuple[int, ...]
-    tail: int = 0
-    channels: tuple[int, ...] = (3,)
+    tail: int
+    given: tuple[Numbers, ...]
+    becomes: tuple[tuple[Primitive, ...], ...]
+    channels: tuple[int, ...]
 
     def __len__(self) -> int:
         """Return the number of steps."""
@@ -74,7 +55,11 @@ class Program:
 
     def gated(self, row: int) -> bool:
         """Return whether a step is left out for some samples."""
-        return bool(self.table[row, GATES + 2] > 0)
+        return bool(self.table[row, COLUMN.gates + 2] > 0)
+
+    def is_for_all(self, row: int) -> bool:
+        """Return whether all samples that can be processed may go through a step, its fields being what they are."""
+        return self.table[row, COLUMN.rule] in FOR_ALL and not self.gated(row)
 
     def resolve(self, uniforms: NDArray[np.float64], height: int, width: int) -> tuple[NDArray[np.float64], Status]:
         """Return the records of one sample and its status.
@@ -86,86 +71,28 @@ class Program:
         return records, Status(status)
 
 
-def _statics(op: ops.Op, part: int, channels: int) -> tuple[int, list[float]]:
-    """Return how an op is resolved and its arguments as numbers; `part` counts the steps of one that has several."""
-    if isinstance(op, ops.ColourOp | ops.GaussianBlur):
-        code, arguments = _colour_statics(op, part)
-        return code, _on_grey(code, arguments) if channels == 1 else arguments
-    match op:
-        case ops.RandomResizedCrop():
-            return RANDOM_RESIZED_CROP, [*op.size, *op.scale, *op.ratio, op.antialias]
-        case ops.Resize(size=int(size)):
-            return RESIZE_SHORTER, [size, op.max_size or 0, op.antialias]
-        case ops.Resize(size=(height, width)):
-            return RESIZE_FIXED, [height, width, op.antialias]
-        case ops.CenterCrop():
-            return CENTER_CROP, [*op.size]
-        case ops.Pad():
-            return PAD, [*op.padding, *op.fill]
-        case ops.RandomCrop():
-            return RANDOM_CROP, [*op.size, *op.padding, op.pad_if_needed, *op.fill]
-        case ops.RandomHorizontalFlip():
-            return FLIP_X, [op.p]
-        case ops.RandomVerticalFlip():
-            return FLIP_Y, [op.p]
-        case ops.RandomRotation():
-            center = op.center or (math.nan, math.nan)
-            return ROTATION, [*op.degrees, *center, _INTERPOLATIONS[op.interpolation], *op.fill]
-        case ops.RandomAffine():
-            center = op.center or (math.nan, math.nan)
-            ranges = [*op.degrees, *(op.translate or (0, 0)), *(op.scale or (1, 1)), *(op.shear or (0, 0, 0, 0))]
-            return AFFINE, [*ranges, *center, _INTERPOLATIONS[op.interpolation], *op.fill]
-        case ops.RandomPerspective():
-            return PERSPECTIVE, [op.p, op.distortion_scale, _INTERPOLATIONS[op.interpolation], *op.fill]
-        case ops.Policy():
-            return POLICY, [*_policy(op), part, _INTERPOLATIONS[op.interpolation], *op.fill, channels == 1]
-        case ops.RandomErasing():
-            return ERASING, [op.p, *op.scale, *op.ratio, *op.value, 0]
-    raise TypeError(f"geometry has no resolve for {op.op}; add one beside the others")
+def _row_of(rule: Rule, given: Numbers, where: str) -> list[float]:
+    """Return the numbers that an op gives to its rule, (NUMBERS,), in the rule's order; zeros where it has fewer.
+
+    Raises:
+        TypeError: the op gives others than the rule wants; that is a mistake in the op.
+    """
+    wanted = {name: end - begin for name, begin, end in spans(FIELDS[rule])}
+    row: list[float] = []
+    for name, size in wanted.items():
+        value = given.get(name)
+        parts: list[Any] = list(value) if isinstance(value, tuple | list) else [value]
+        numbers = [_INTERPOLATIONS[part] if isinstance(part, str) else part for part in parts]
+        if None in numbers or len(numbers) > size or given.keys() != wanted.keys():
+            raise TypeError(f"{where}: rule {rule.name} wants {FIELDS[rule]!r}, got {given}. Correct `numbers`.")
+        row += [float(number) for number in numbers] + [0.0] * (size - len(numbers))
+    return row + [0.0] * (NUMBERS - len(row))
 
 
-def _colour_statics(op: ops.ColourOp | ops.GaussianBlur, part: int) -> tuple[int, list[float]]:
-    match op:
-        case ops.ColorJitter():
-            bands = [(_JITTERS[name], *band) for name, band in op.active]
-            return JITTER, [part, len(bands), *(number for band in bands for number in band)]
-        case ops.GaussianBlur():
-            return BLUR, [*op.kernel_size, *op.sigma]
-        case ops.Grayscale():
-            return ALWAYS, [Do.GRAYSCALE]
-        case ops.RandomGrayscale():
-            return CHANCE, [Do.GRAYSCALE, op.p]
-        case ops.RandomInvert():
-            return CHANCE, [Do.INVERT, op.p]
-        case ops.RandomSolarize():
-            return CHANCE, [Do.SOLARIZE, op.p, op.threshold]
-        case ops.RandomPosterize():
-            return CHANCE, [Do.POSTERIZE, op.p, op.bits]
-        case ops.RandomAutocontrast():
-            return CHANCE, [Do.AUTOCONTRAST, op.p]
-        case ops.RandomEqualize():
-            return CHANCE, [Do.EQUALIZE, op.p]
-        case ops.RandomAdjustSharpness():
-            return CHANCE, [Do.SHARPNESS, op.p, op.sharpness_factor]
-    raise TypeError(f"geometry has no resolve for {op.op}; add one beside the others")
-
-
-def _on_grey(code: int, arguments: list[float]) -> list[float]:
-    """Return the arguments of a colour op with the primitives that it is on an image of one channel."""
-    at = {ALWAYS: [0], CHANCE: [0], JITTER: range(2, len(arguments), 3)}.get(code, [])
-    return [GREY.get(Do(int(v)), v) if place in at else v for place, v in enumerate(arguments)]
-
-
-def _policy(op: ops.Policy) -> tuple[int, int, int]:
-    """Return which policy it is, how many magnitudes there are, and which of them where it is fixed."""
-    match op:
-        case ops.RandAugment():
-            return policies.RAND_AUGMENT, op.num_magnitude_bins, op.magnitude
-        case ops.TrivialAugmentWide():
-            return policies.TRIVIAL_AUGMENT_WIDE, op.num_magnitude_bins, 0
-        case ops.AutoAugment():
-            return policies.AUTO_AUGMENT, policies.IMAGENET_BINS, 0
-    raise TypeError(f"geometry has no policy {op.op}; add one beside the others")
+def _becoming(op: ops.Op, channels: int) -> tuple[Primitive, ...]:
+    """Return what an op may become on an image with so many channels."""
+    found = (on_grey(primitive) if channels == 1 else primitive for primitive in op.factors())
+    return tuple(dict.fromkeys(primitive for primitive in found if primitive is not Primitive.NOTHING))
 
 
 _Step = tuple[ops.Op, int, int, tuple[float, ...]]
@@ -199,19 +126,26 @@ def _program(recipe: Recipe, limit: float) -> Program:
     channels = recipe.channels
     positions = tuple(position for position, stage in enumerate(stages) if stage != "range")
     steps = [(at, *step) for at in positions for step in _steps(recipe.ops[at], int(starts[at]), ())]
-    table = np.zeros((len(steps), COLUMNS))
+    table, given, becomes = np.zeros((len(steps), COLUMNS)), [], []
     for row, (position, op, part, offset, gates) in zip(table, steps, strict=True):
-        row[CODE], arguments = _statics(op, part, channels[position])
-        row[OFFSET], row[LIMIT] = offset, limit
+        if op.rule is None:
+            raise TypeError(f"{op.op}: an op on pixels must say by which rule it is decided. Give its class a `rule`.")
+        numbers = op.numbers(part, channels[position])
         if stages[position] == "tail":
-            arguments[-4:] = *recipe.as_it_leaves(position, op.value), 1  # type: ignore[attr-defined]
-        row[ARGUMENTS : ARGUMENTS + len(arguments)] = arguments
-        row[GATES : GATES + len(gates)] = gates
+            numbers |= {"value": recipe.as_it_leaves(position, numbers["value"]), "finished": True}
+        given.append(numbers)
+        becomes.append(_becoming(op, channels[position]))
+        row[COLUMN.rule], row[COLUMN.offset], row[COLUMN.limit] = op.rule, offset, limit
+        row[COLUMN.fixed] = op.rule in SIZING and op.check(ops.ImageSpec()).height is not None
+        row[COLUMN.numbers : COLUMN.gates] = _row_of(op.rule, numbers, op.op)
+        row[COLUMN.gates : COLUMN.gates + len(gates)] = gates
     return Program(
         table,
         tuple(step[0] for step in steps),
         tuple(step[1] for step in steps),
         counts,
         stages.count("tail"),
+        tuple(given),
+        tuple(becomes),
         (*(channels[step[0]] for step in steps), channels[-1]),
     )

@@ -7,16 +7,11 @@ import math
 import numpy as np
 
 from dalipipe.compilation import compiled
-from dalipipe.decisions.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do
+from dalipipe.recipes.primitives import DO, IN_H, IN_W, OUT_H, OUT_W, Primitive, Reach, having, places_of
 
-# What takes the whole image into account, or a part of it that isn't known beforehand.
-_WHOLE = (
-    Do.CONTRAST.value,
-    Do.CONTRAST_GREY.value,
-    Do.AUTOCONTRAST.value,
-    Do.EQUALIZE.value,
-    Do.PERSPECTIVE.value,
-)
+_BOX, _WINDOW, _FLIP = (places_of(one) for one in (Primitive.CROP_RESIZE, Primitive.CROP_PAD, Primitive.FLIP))
+_AFFINE, _BLUR = places_of(Primitive.AFFINE), places_of(Primitive.BLUR)
+_WHOLE, _MAPS, _NEIGHBOURS = having(Reach.WHOLE), having(Reach.MAP), having(Reach.NEIGHBOURHOOD)
 
 
 @compiled
@@ -31,6 +26,13 @@ def axis_support(index, box, out_size, antialias):
     stretch = max(scale, 1.0) if antialias else 1.0
     center = scale * (index + 0.5)
     return max(int(center - stretch + 0.5), 0), min(int(center + stretch + 0.5), box)
+
+
+@compiled
+def _axis_region(first, count, box, out_size, antialias):
+    """Return (first, one past the last) input px that `count` output px from `first` on depend on, along one axis."""
+    low = axis_support(first, box, out_size, antialias)[0]
+    return int(low), int(axis_support(first + count - 1, box, out_size, antialias)[1])
 
 
 @compiled
@@ -70,41 +72,33 @@ def regions(records, out_height, out_width, needed):
     _set_region(needed[len(records)], top, left, height, width)
     for step in range(len(records) - 1, -1, -1):
         record = records[step]
-        args, in_h, in_w = record[ARGS:], int(record[IN_H]), int(record[IN_W])
-        if record[DO] == Do.FLIP.value:
-            left = in_w - left - width if args[0] > 0 else left
-            top = in_h - top - height if args[1] > 0 else top
-        elif record[DO] == Do.CROP_PAD.value:
-            y, x = top + int(args[0]), left + int(args[1])
+        do, in_h, in_w = int(record[DO]), int(record[IN_H]), int(record[IN_W])
+        if do == Primitive.FLIP.value:
+            left = in_w - left - width if record[_FLIP.across] > 0 else left
+            top = in_h - top - height if record[_FLIP.down] > 0 else top
+        elif do == Primitive.CROP_PAD.value:
+            y, x = top + int(record[_WINDOW.top]), left + int(record[_WINDOW.left])
             top, height = _clip(y, y + height - 1, in_h)
             left, width = _clip(x, x + width - 1, in_w)
-        elif record[DO] == Do.CROP_RESIZE.value:
-            out_h, out_w, smooth = int(record[OUT_H]), int(record[OUT_W]), args[4] > 0
-            last_y, last_x = top + height - 1, left + width - 1
-            low_y, low_x = axis_support(top, args[2], out_h, smooth)[0], axis_support(left, args[3], out_w, smooth)[0]
-            high_y, high_x = (
-                axis_support(last_y, args[2], out_h, smooth)[1],
-                axis_support(last_x, args[3], out_w, smooth)[1],
-            )
-            top, height = int(args[0]) + low_y, int(high_y) - low_y
-            left, width = int(args[1]) + low_x, int(high_x) - low_x
-        elif record[DO] == Do.AFFINE.value:
-            low_y, high_y = _affine_reach(args[3:6], left, top, height, width)
-            low_x, high_x = _affine_reach(args[0:3], left, top, height, width)
+        elif do == Primitive.CROP_RESIZE.value:
+            smooth = record[_BOX.antialias] > 0
+            low_y, high_y = _axis_region(top, height, record[_BOX.height], int(record[OUT_H]), smooth)
+            low_x, high_x = _axis_region(left, width, record[_BOX.width], int(record[OUT_W]), smooth)
+            top, height = int(record[_BOX.top]) + low_y, high_y - low_y
+            left, width = int(record[_BOX.left]) + low_x, high_x - low_x
+        elif do in _MAPS:
+            row_y, row_x = record[_AFFINE.matrix + 3 : _AFFINE.matrix + 6], record[_AFFINE.matrix : _AFFINE.matrix + 3]
+            low_y, high_y = _affine_reach(row_y, left, top, height, width)
+            low_x, high_x = _affine_reach(row_x, left, top, height, width)
             top, height = _clip(low_y, high_y, in_h)
             left, width = _clip(low_x, high_x, in_w)
-        elif record[DO] in (
-            Do.CONTRAST.value,
-            Do.CONTRAST_GREY.value,
-            Do.AUTOCONTRAST.value,
-            Do.EQUALIZE.value,
-            Do.PERSPECTIVE.value,
-        ):
+        elif do in _WHOLE:
             top, left, height, width = 0, 0, in_h, in_w
-        elif record[DO] == Do.SHARPNESS.value or record[DO] == Do.BLUR.value:
+        elif do in _NEIGHBOURS:
             # What is mirrored at a border lies inside what the taps reach from there.
-            blurs = record[DO] == Do.BLUR.value
-            reach_y, reach_x = (int(args[1]) // 2, int(args[0]) // 2) if blurs else (1, 1)
+            blurs = do == Primitive.BLUR.value
+            reach_y = int(record[_BLUR.down]) // 2 if blurs else 1
+            reach_x = int(record[_BLUR.across]) // 2 if blurs else 1
             top, height = _clip(top - reach_y, top + height - 1 + reach_y, in_h)
             left, width = _clip(left - reach_x, left + width - 1 + reach_x, in_w)
         _set_region(needed[step], top, left, height, width)

@@ -13,7 +13,7 @@ from dalipipe.backends import pillow
 from dalipipe.backends.base import UNREADABLE
 from dalipipe.backends.blame import require_bytes
 from dalipipe.backends.dali_input import encode, load
-from dalipipe.decisions.records import Status
+from dalipipe.decisions.status import Status
 
 
 class Decoder:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dalipipe.decisions import randomness
 from dalipipe.decisions.program import program
-from dalipipe.decisions.records import Status, reason_of
+from dalipipe.decisions.status import Status, reason_of
 from dalipipe.errors import SourceError
 from dalipipe.inspection.report import Finding
 from dalipipe.recipes import Recipe

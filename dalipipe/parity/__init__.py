@@ -8,7 +8,6 @@ from dalipipe.parity.tolerances import (
     TOLERANCES,
     Spread,
     Tolerance,
-    family_of,
     tolerance_of,
     tolerance_of_recipe,
 )
@@ -26,7 +25,6 @@ __all__ = [
     "Tolerance",
     "Worst",
     "compare",
-    "family_of",
     "refusals",
     "tolerance_of",
     "tolerance_of_recipe",

@@ -24,6 +24,7 @@ from dalipipe.parity.comparison import Gathered, Levels, Report
 from dalipipe.parity.steps import LARGEST_PX, Items, Step, framed, run, size_after, steps_of
 from dalipipe.parity.tolerances import REFERENCE, TOLERANCES, Tolerance, combined, tolerance_of, tolerance_of_recipe
 from dalipipe.recipes import Recipe
+from dalipipe.recipes.primitives import Family
 from dalipipe.sampling import Batch
 from dalipipe.sources import Item, Source, name_of
 
@@ -201,9 +202,11 @@ class _Comparison:
         expected = run(job, REFERENCE, batches)
         for backend in self.backends:
             found = run(job, backend, batches)
-            limit = TOLERANCES["copy"][backend] if step.encoded else tolerance_of(step.ops[-1], backend)
+            limit = TOLERANCES[Family.COPY][backend] if step.encoded else tolerance_of(step.ops[-1], backend)
             if any(op.stage == "range" for op in step.ops[:-1]):
-                limit = combined([(1.0, limit), (1.0, TOLERANCES["range"][backend])])  # floats, before they are erased
+                limit = combined(
+                    [(1.0, limit), (1.0, TOLERANCES[Family.RANGE][backend])]
+                )  # floats, before they are erased
             _add(self._gather(step.name, step.position, backend, limit), samples, found, expected, counts)
 
     def _job(self, source: Source, recipe: Recipe) -> Job:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from dalipipe.backends.dali import LOWERINGS
+from dalipipe.backends import BACKENDS
 from dalipipe.backends.forms import FORMS
-from dalipipe.parity.tolerances import FAMILIES, MEASURED, TOLERANCES, Tolerance, family_of
+from dalipipe.parity.tolerances import MEASURED, TOLERANCES, Tolerance
 from dalipipe.recipes.ops import OPS, Container
+from dalipipe.recipes.primitives import Family
 
 PAGE: Final = Path(__file__).parents[1] / "backends" / "README.md"
 
@@ -60,7 +61,7 @@ def page() -> str:
         "| What is done | Backend | Greatest | Mean | Why |",
         "| --- | --- | --- | --- | --- |",
         *(
-            f"| {FAMILIES[family]} | {backend} | {limit.max_abs:g} | {limit.mean_abs:g} | {_reason(limit)} |"
+            f"| {family.value} | {backend} | {limit.max_abs:g} | {limit.mean_abs:g} | {_reason(limit)} |"
             for family, limits in TOLERANCES.items()
             for backend, limit in limits.items()
         ),
@@ -95,8 +96,7 @@ def _row(name: str) -> str:
     model = OPS[name]
     if issubclass(model, Container):
         return f"| {name} | what the ops within it do |" + " as they |" * len(MEASURED)
-    held = model.stage != "pixels" or model in LOWERINGS
-    cells = " | ".join("yes" if backend == "dali-cpu" or held else "refused" for backend in MEASURED)
+    cells = " | ".join("yes" if BACKENDS[backend].has(model) else "refused" for backend in MEASURED)
     return f"| {name} | {_kind(name)} | {cells} |"
 
 
@@ -104,8 +104,9 @@ def _kind(name: str) -> str:
     model: Any = OPS[name]  # made without its arguments, which no family depends on
     if "interpolation" in model.model_fields and name not in ("Resize", "RandomResizedCrop"):
         ways = [model.model_construct(interpolation=way) for way in ("nearest", "bilinear")]
-        return "; ".join(FAMILIES[family_of(op)] for op in ways)
-    return FAMILIES[family_of(model.model_construct())]
+        return "; ".join(op.family.value for op in ways)
+    family: Family = model.model_construct().family
+    return family.value
 
 
 def _reason(limit: Tolerance) -> str:

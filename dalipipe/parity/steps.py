@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from dalipipe.backends import Job, compile_recipe
 from dalipipe.decisions import randomness
 from dalipipe.decisions.program import program
-from dalipipe.decisions.records import OUT_H, OUT_W
 from dalipipe.parity.comparison import Levels
 from dalipipe.recipes import Recipe, ops
+from dalipipe.recipes.primitives import OUT_H, OUT_W
 from dalipipe.sampling import Batch
 from dalipipe.sources import Item
 

@@ -1,7 +1,7 @@
 """How far each backend may be from the reference, and why: the only place where that is written down.
 
-All levels are of 255. An op that is in no family may not differ at all, so a new op that rounds in its own way must be
-given a family, and with it a reason.
+All levels are of 255. A primitive is declared with its family; one that rounds in its own way must be given a family
+of its own, and with it a reason.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from dalipipe.backends import BACKENDS
 from dalipipe.recipes import Recipe, ops
+from dalipipe.recipes.primitives import DECLARED, Family
 
 REFERENCE = "torchvision"
 MEASURED = tuple(name for name in BACKENDS if name != REFERENCE)
@@ -73,6 +74,7 @@ BILINEAR = Tolerance(1, 0.001, 0.001, "torchvision's coordinates and weights, su
 DRIFT = Tolerance(
     16, 0.05, 0.05, "DALI adds up float32 coordinates over 256 px of a row, which drift by a hundredth of a px and more"
 )
+ROUNDED = Tolerance(16, 0.2, 0.2, "DALI's warp_perspective, OpenCV's, rounds coordinates to 1/32 of a px")
 COLOUR = Tolerance(
     6, 0.02, 0.02, "DALI rounds each product and may cut a level the other way; later factors stretch that"
 )
@@ -86,33 +88,19 @@ GPU_LEAPS = Tolerance(
     "nvJPEG's levels, one off, may pass a threshold; what lies midway between two pixels falls either way",
 )
 
-TOLERANCES: dict[str, dict[str, Tolerance]] = {
-    "copy": {"dali-gpu": GPU, "dali-cpu": EXACT, "dali-cpu-stock": EXACT},
-    "range": {"dali-gpu": FLOATS, "dali-cpu": FLOATS, "dali-cpu-stock": FLOATS},
-    "resize": {"dali-gpu": GPU, "dali-cpu": SMOOTH, "dali-cpu-stock": STOCK_SMOOTH},
-    "nearest": {"dali-gpu": GPU_LEAPS, "dali-cpu": NEAREST, "dali-cpu-stock": NEAREST},
-    "bilinear": {"dali-gpu": GPU, "dali-cpu": BILINEAR, "dali-cpu-stock": DRIFT},
-    "colour": {"dali-gpu": GPU_LEAPS, "dali-cpu": EXACT, "dali-cpu-stock": COLOUR},
-    "blur": {"dali-gpu": GPU, "dali-cpu": SUM, "dali-cpu-stock": SUM},
-    "ties": {"dali-gpu": GPU_LEAPS, "dali-cpu": TIES, "dali-cpu-stock": TIES},
+TOLERANCES: dict[Family, dict[str, Tolerance]] = {
+    Family.COPY: {"dali-gpu": GPU, "dali-cpu": EXACT, "dali-cpu-stock": EXACT},
+    Family.RANGE: {"dali-gpu": FLOATS, "dali-cpu": FLOATS, "dali-cpu-stock": FLOATS},
+    Family.RESIZE: {"dali-gpu": GPU, "dali-cpu": SMOOTH, "dali-cpu-stock": STOCK_SMOOTH},
+    Family.NEAREST: {"dali-gpu": GPU_LEAPS, "dali-cpu": NEAREST, "dali-cpu-stock": NEAREST},
+    Family.BILINEAR: {"dali-gpu": GPU, "dali-cpu": BILINEAR, "dali-cpu-stock": DRIFT},
+    Family.PERSPECTIVE: {"dali-gpu": GPU, "dali-cpu": BILINEAR, "dali-cpu-stock": ROUNDED},
+    Family.COLOUR: {"dali-gpu": GPU_LEAPS, "dali-cpu": EXACT, "dali-cpu-stock": COLOUR},
+    Family.BLUR: {"dali-gpu": GPU, "dali-cpu": SUM, "dali-cpu-stock": SUM},
+    Family.TIES: {"dali-gpu": GPU_LEAPS, "dali-cpu": TIES, "dali-cpu-stock": TIES},
 }
-"""By what an op does to pixels (its family), and backend. "copy" is decoding too. Those of dali-gpu are expected, not
+"""By what an op does to pixels (its family), and backend. COPY is decoding too. Those of dali-gpu are expected, not
 yet measured."""
-
-FAMILIES = {
-    "copy": "decoding, crops, flips, erasing",
-    "range": "rescaling and normalising",
-    "resize": "resizing, bilinear",
-    "nearest": "rotations and affine maps, nearest",
-    "bilinear": "rotations, affine maps, perspective, bilinear",
-    "colour": "colours, levels and sharpness",
-    "blur": "Gaussian blur",
-    "ties": "perspective and policies, nearest",
-}
-"""What the families are, in words."""
-
-_LEAPING = (ops.RandomSolarize, ops.RandomPosterize, ops.RandomAutocontrast, ops.RandomEqualize, ops.Policy)
-_HUE_GAIN = 4.0  # by trial: pixels one level off came out 4 apart, those 16 off 49
 
 MEAN_GAIN = 3.0
 """How often larger an op can make the mean difference, at most."""
@@ -129,61 +117,29 @@ DRIFT_LEVELS = 8.0
 four standard errors of what such decisions make of these images."""
 
 
-def family_of(op: ops.Op) -> str:
-    """Return the family of an op that holds no others."""
-    if op.stage == "range":
-        return "range"
-    if isinstance(op, ops.RandomResizedCrop | ops.Resize):
-        return "resize"
-    if isinstance(op, ops.ColourOp):
-        return "colour"
-    if isinstance(op, ops.GaussianBlur):
-        return "blur"
-    if isinstance(op, ops.RandomPerspective | ops.Policy):
-        return "bilinear" if op.interpolation == "bilinear" else "ties"
-    if isinstance(op, ops.RandomRotation | ops.RandomAffine):
-        return "bilinear" if op.interpolation == "bilinear" else "nearest"
-    return "copy"
-
-
-def loosest_family(op: ops.Op) -> str:
+def loosest_family(op: ops.Op) -> Family:
     """Return the family of an op, or of those it holds the one that may be furthest off."""
-    families = {family_of(leaf) for leaf in ops.leaves(op)}
+    families = {leaf.family for leaf in ops.leaves(op)}
     return max(families, key=lambda family: TOLERANCES[family]["dali-cpu-stock"].mean_abs)
 
 
 def gain_of(op: ops.Op) -> float:
-    """Return how often larger an op can make a level's difference that was there before it.
-
-    Where levels leap, as at a threshold or in a stretched histogram, one level may become any. What is blended by a
-    factor f with something that differs as well is multiplied by f + |1 - f|.
-    """
-    if isinstance(op, _LEAPING):
-        return 255.0
-    if isinstance(op, ops.RandomAdjustSharpness):
-        return _blended(op.sharpness_factor)
+    """Return how often larger an op can make a level's difference that was there before it: of all that it may do."""
     gain = 1.0
-    for name, (low, high) in op.active if isinstance(op, ops.ColorJitter) else ():
-        if name == "brightness":
-            gain *= max(1.0, high)
-        else:
-            gain *= _HUE_GAIN if name == "hue" else max(_blended(low), _blended(high))
+    for primitive, factors in op.factors().items():
+        gain *= max(DECLARED[primitive].gain(factor) for factor in factors)
     return min(gain, 255.0)
-
-
-def _blended(factor: float) -> float:
-    return factor + abs(1.0 - factor)
 
 
 def tolerance_of(op: ops.Op, backend: str) -> Tolerance:
     """Return how far a backend may be off the reference in one op."""
-    return combined([(gain_of(leaf), TOLERANCES[family_of(leaf)][backend]) for leaf in ops.leaves(op)])
+    return combined([(gain_of(leaf), TOLERANCES[leaf.family][backend]) for leaf in ops.leaves(op)])
 
 
 def tolerance_of_recipe(recipe: Recipe, backend: str) -> Tolerance:
     """Return how far a backend may be off the reference in a whole recipe, decoding included."""
-    steps = [(gain_of(leaf), TOLERANCES[family_of(leaf)][backend]) for op in recipe.ops for leaf in ops.leaves(op)]
-    return combined([(1.0, TOLERANCES["copy"][backend]), *steps])
+    steps = [(gain_of(leaf), TOLERANCES[leaf.family][backend]) for op in recipe.ops for leaf in ops.leaves(op)]
+    return combined([(1.0, TOLERANCES[Family.COPY][backend]), *steps])
 
 
 def combined(steps: Iterable[tuple[float, Tolerance]]) -> Tolerance:

@@ -17,11 +17,11 @@ from dalipipe.backends import Job, compile_recipe
 from dalipipe.backends.torchvision import decode
 from dalipipe.decisions import randomness
 from dalipipe.decisions.program import program
-from dalipipe.decisions.records import ARGS, DO, OUT_H, OUT_W, Do
 from dalipipe.errors import SourceError, listed
 from dalipipe.parity.images import open_images, spread_out
 from dalipipe.pictures.canvas import ACCENT, GREY, INK, Canvas
 from dalipipe.recipes import Recipe
+from dalipipe.recipes.primitives import in_words
 from dalipipe.sampling import Batch
 from dalipipe.sources import Source, name_of, split_sources
 
@@ -166,43 +166,5 @@ def decided(recipe: Recipe, seed: int, epoch: int, index: int, size: tuple[int, 
     uniforms = randomness.uniforms(steps.counts, seed, epoch, np.array([index]), np.array([0]))[0]
     records, _ = steps.resolve(uniforms, size[0], size[1])
     random = [op.is_random or steps.gated(row) for row, op in enumerate(steps.ops)]
-    lines = [_words(record) for record, is_random in zip(records, random, strict=True) if is_random]
+    lines = [in_words(record) for record, is_random in zip(records, random, strict=True) if is_random]
     return [line for line in lines if line]
-
-
-def _words(record: NDArray[np.float64]) -> str:
-    do, args = Do(int(record[DO])), record[ARGS:]
-    match do:
-        case Do.NOTHING:
-            return ""
-        case Do.CROP_RESIZE:
-            return f"box {args[1]:.0f}, {args[0]:.0f}, {args[3]:.0f} x {args[2]:.0f} px"
-        case Do.CROP_PAD:
-            return f"window {args[1]:.0f}, {args[0]:.0f}, {record[OUT_W]:.0f} x {record[OUT_H]:.0f} px"
-        case Do.FLIP:
-            return "flip, left and right" if args[0] else "flip, top and bottom"
-        case Do.AFFINE:
-            return _affine_words(args)
-        case Do.ERASE:
-            return f"erased {args[1]:.0f}, {args[0]:.0f}, {args[3]:.0f} x {args[2]:.0f} px"
-        case Do.BLUR:
-            return f"blur, sigma {args[2]:.2f} px"
-        case Do.BRIGHTNESS | Do.CONTRAST | Do.CONTRAST_GREY | Do.SATURATION | Do.SHARPNESS:
-            return f"{do.name.lower().removesuffix('_grey')} x {args[0]:.2f}"
-        case Do.HUE:
-            return f"hue {360 * args[0]:+.0f} degrees"
-        case Do.SOLARIZE:
-            return f"solarize from {args[0]:.0f}"
-        case Do.POSTERIZE:
-            return f"posterize to {args[0]:.0f} bits"
-    return do.name.lower()
-
-
-def _affine_words(args: NDArray[np.float64]) -> str:
-    parts = [
-        (args[10], f"{args[10]:+.0f} deg"),
-        (abs(args[11]) + abs(args[12]), f"by {args[11]:.0f}, {args[12]:.0f} px"),
-        (args[13] - 1, f"x {args[13]:.2f}"),
-        (abs(args[14]) + abs(args[15]), f"shear {args[14]:.0f}, {args[15]:.0f}"),
-    ]
-    return " ".join(text for value, text in parts if value) or "affine"

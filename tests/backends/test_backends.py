@@ -60,8 +60,6 @@ def test_every_backend_has_its_tolerances():
 def test_every_op_is_the_references(images, images_of, backend, name, arguments):
     op = build_op({"op": name, **arguments}, "test")
     recipe = (op,) if op.check(ops.ImageSpec()).height else (op, FRAME)
-    if isinstance(op, ops.RandomPerspective) and backend in ("dali-gpu", "dali-cpu-stock"):
-        pytest.skip("refused by name: DALI's warp_perspective is another map")
     items = list(images.values())
     if isinstance(op, ops.GaussianBlur):
         items = [item for item in items if min(size_of(item)) > max(op.kernel_size) // 2]

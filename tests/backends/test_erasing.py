@@ -8,10 +8,10 @@ from torchvision.transforms import v2
 from dalipipe.backends import BACKENDS, Job, Output, compile_recipe
 from dalipipe.decisions import randomness
 from dalipipe.decisions.program import program
-from dalipipe.decisions.records import ARGS, DO, Do
 from dalipipe.errors import ConfigError, RecipeError
 from dalipipe.recipes import Recipe, ops
 from dalipipe.recipes.ops.building import build_op
+from dalipipe.recipes.primitives import ARGS, DO, Primitive
 
 NORMALIZE = ops.Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 WINDOW = ops.Resize(size=(31, 43))
@@ -50,7 +50,7 @@ def test_the_reference_erases_as_torchvision_does_in_the_unit_of_each_place(imag
             records, _ = steps.resolve(randomness.uniforms(steps.counts, 3, 0, [0], [occurrence])[0], 101, 67)
             top, left, height, width = (int(side) for side in records[1, ARGS : ARGS + 4])
             transforms = [v2.Normalize(NORMALIZE.mean, NORMALIZE.std)]
-            if records[1, DO] == Do.ERASE:
+            if records[1, DO] == Primitive.ERASE:
                 erase = v2.RandomErasing(p=1)
                 value = torch.tensor(erasing.value).view(3, 1, 1)
                 params = {"i": top, "j": left, "h": height, "w": width, "v": value}

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from dalipipe.backends import torchvision as reference
 from dalipipe.backends.kernels import run_steps
-from dalipipe.decisions import records as rec
 from dalipipe.decisions import regions
 from dalipipe.decisions.program import program as program_of
+from dalipipe.decisions.status import Status
 from dalipipe.recipes import Recipe, ops
+from dalipipe.recipes import primitives as rec
 
 GUARD = 1024
 LAST = [ops.CenterCrop(size=(7, 9)), ops.Resize(size=(8, 5)), ops.RandomResizedCrop(size=(11, 6))]
@@ -42,7 +43,7 @@ def draw(chain: tuple[ops.Op, ...], height: int, width: int, seed: int):
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     program = program_of(Recipe.model_construct(name="chain", ops=chain))
     records, status = program.resolve(rng.random(sum(program.counts)), height, width)
-    assert status is rec.Status.OK
+    assert status is Status.OK
     return image, records, (int(records[-1, rec.OUT_H]), int(records[-1, rec.OUT_W]))
 
 
@@ -79,7 +80,7 @@ def test_kernels_follow_the_reference(chain, height, width, seed):
     made = 0
     for record in records:
         wanted = reference.apply(wanted, record)
-        made += record[rec.DO] in (rec.Do.CROP_RESIZE, rec.Do.AFFINE)
+        made += record[rec.DO] in (rec.Primitive.CROP_RESIZE, rec.Primitive.AFFINE)
     got = run(image, (0, 0), records, size)
     difference = np.abs(got - wanted.permute(1, 2, 0).numpy())
     # Each interpolation may round one level away; a later one passes that on, at most, undiminished.

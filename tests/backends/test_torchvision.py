@@ -10,20 +10,21 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from dalipipe.backends.torchvision import PRIMITIVES, apply, decode, finish
+from dalipipe.backends.torchvision import apply, decode, finish
 from dalipipe.decisions import randomness
 from dalipipe.decisions.program import program
-from dalipipe.decisions.records import ARGS, DO, Do, Status
+from dalipipe.decisions.status import Status
 from dalipipe.recipes import Recipe, ops
 from dalipipe.recipes.ops import OPS
 from dalipipe.recipes.ops.building import build_op
+from dalipipe.recipes.primitives import ARGS, DO, Primitive
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
 LEAVES = [name for name, model in OPS.items() if model.stage == "pixels" and not issubclass(model, ops.Container)]
 LEAVES = [name for name in LEAVES if not issubclass(OPS[name], ops.Policy)]
 PIXEL_CASES = [(name, row) for name in LEAVES for row in ROWS[name]]
 POLICIES = [name for name, model in OPS.items() if issubclass(model, ops.Policy)]
-JITTERS = [Do.BRIGHTNESS, Do.CONTRAST, Do.SATURATION, Do.HUE]
+JITTERS = [Primitive.BRIGHTNESS, Primitive.CONTRAST, Primitive.SATURATION, Primitive.HUE]
 
 
 def params_of(op, records):
@@ -32,7 +33,7 @@ def params_of(op, records):
     numbers = record[ARGS:].tolist()
     match op:
         case ops.ColorJitter():
-            done = [JITTERS.index(Do(int(step[DO]))) for step in records]
+            done = [JITTERS.index(Primitive(int(step[DO]))) for step in records]
             factors = {place: float(step[ARGS]) for place, step in zip(done, records, strict=True)}
             names = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_factor")
             rest = [place for place in range(4) if place not in done]
@@ -62,7 +63,7 @@ def torchvisions(op, records, height, width):
     if "interpolation" in arguments:
         arguments["interpolation"] = InterpolationMode(arguments["interpolation"])
     if "p" in arguments:
-        arguments["p"] = float(record[DO] != Do.NOTHING)
+        arguments["p"] = float(record[DO] != Primitive.NOTHING)
     transform = getattr(v2, op.op)(**arguments)
     if isinstance(op, ops.RandomCrop):
         # Of the random window only the corner is ours: the rest, padding included, is as torchvision has it.
@@ -140,10 +141,6 @@ def test_every_policy_is_torchvisions(images, name, arguments, kind, monkeypatch
         with monkeypatch.context() as patch:
             expected = replayed(op, uniforms, image, patch)
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
-
-
-def test_every_primitive_can_be_done():
-    assert set(PRIMITIVES) == set(Do) - {Do.NOTHING}
 
 
 @pytest.mark.parametrize("kind", ["odd", "grey", "CMYK", "progressive", "palette", "RGBA", "one bit", "WebP", "TIFF"])

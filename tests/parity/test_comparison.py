@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from dalipipe.parity import MEASURED, TOLERANCES, Gathered, Spread, Tolerance, tolerance_of, tolerance_of_recipe
-from dalipipe.parity.tolerances import EXACT, FAMILIES, combined
+from dalipipe.parity.tolerances import EXACT, combined
 from dalipipe.recipes import Recipe, ops
+from dalipipe.recipes.primitives import Family
 
 
 def gathered(found, expected, tolerance, size=None):
@@ -54,7 +55,7 @@ def test_the_figures_are_those_of_all_images_and_padding_does_not_dilute_them():
 
 
 def test_every_family_has_a_tolerance_with_a_reason_for_every_backend():
-    assert set(TOLERANCES) == set(FAMILIES)
+    assert set(TOLERANCES) == set(Family)
     for row in TOLERANCES.values():
         assert set(row) == set(MEASURED)
         assert all(tolerance.because for tolerance in row.values())

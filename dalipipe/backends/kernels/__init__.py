@@ -14,7 +14,7 @@ A view is a tuple of whole numbers (see the constants below): where the pixels o
 of the logical image that is, and whether it lies there mirrored. Scratch images hold four bytes a pixel.
 """
 
-from dalipipe.backends.kernels.steps import run_steps
+from dalipipe.backends.kernels.steps import TABLE, run_steps
 from dalipipe.backends.kernels.views import OUT_HEIGHT, OUT_WIDTH
 
-__all__ = ["OUT_HEIGHT", "OUT_WIDTH", "run_steps"]
+__all__ = ["OUT_HEIGHT", "OUT_WIDTH", "TABLE", "run_steps"]

@@ -21,7 +21,7 @@ from dalipipe.backends.kernels.views import (
 )
 from dalipipe.backends.simd import fma4, load4, load4_bytes, round4, splat4, store4, zero4
 from dalipipe.compilation import compiled
-from dalipipe.decisions.records import ARGS, BILINEAR, IN_H, IN_W
+from dalipipe.recipes.primitives import ARGS, BILINEAR, IN_H, IN_W
 
 
 @compiled

@@ -9,7 +9,7 @@ import numpy as np
 from dalipipe.backends.kernels.colour import in_memory
 from dalipipe.backends.kernels.views import BASE, MIRROR_X, MIRROR_Y, PIXEL, ROW, canvas, emit, view_of
 from dalipipe.compilation import compiled
-from dalipipe.decisions.records import ARGS, IN_H, IN_W
+from dalipipe.recipes.primitives import ARGS, IN_H, IN_W
 
 
 @compiled

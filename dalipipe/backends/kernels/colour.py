@@ -22,22 +22,35 @@ from dalipipe.backends.kernels.views import (
     view_of,
 )
 from dalipipe.compilation import compiled
-from dalipipe.decisions.records import ARGS, DO, IN_H, IN_W, Do
+from dalipipe.recipes.primitives import ARGS, DO, IN_H, IN_W, Primitive
 
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = (
-    Do.BRIGHTNESS.value,
-    Do.CONTRAST.value,
-    Do.SATURATION.value,
-    Do.HUE.value,
+    Primitive.BRIGHTNESS.value,
+    Primitive.CONTRAST.value,
+    Primitive.SATURATION.value,
+    Primitive.HUE.value,
 )
 _GRAYSCALE, _INVERT, _SOLARIZE, _POSTERIZE = (
-    Do.GRAYSCALE.value,
-    Do.INVERT.value,
-    Do.SOLARIZE.value,
-    Do.POSTERIZE.value,
+    Primitive.GRAYSCALE.value,
+    Primitive.INVERT.value,
+    Primitive.SOLARIZE.value,
+    Primitive.POSTERIZE.value,
 )
-_CONTRAST_GREY = Do.CONTRAST_GREY.value
-_AUTOCONTRAST, _EQUALIZE, _SHARPNESS = Do.AUTOCONTRAST.value, Do.EQUALIZE.value, Do.SHARPNESS.value
+_CONTRAST_GREY = Primitive.CONTRAST_GREY.value
+_AUTOCONTRAST, _EQUALIZE, _SHARPNESS = Primitive.AUTOCONTRAST.value, Primitive.EQUALIZE.value, Primitive.SHARPNESS.value
+
+_BY_TABLE = (
+    _BRIGHTNESS,
+    _CONTRAST,
+    _CONTRAST_GREY,
+    _INVERT,
+    _SOLARIZE,
+    _POSTERIZE,
+    _AUTOCONTRAST,
+    _EQUALIZE,
+)
+COLOURS = (*_BY_TABLE, _SATURATION, _HUE, _GRAYSCALE, _SHARPNESS)
+"""What `colour` does: by a table of levels, and from the channels of a pixel or those around it."""
 
 
 @compiled
@@ -262,7 +275,7 @@ def colour(record, view, pixels, region, final, finish, out, plan):
     pixel, stride, do = view[PIXEL], view[ROW], record[DO]
     row, scratch, mirror, plan = canvas(region, final, view, plan)
     place = (4 * (columns - 1), -4) if mirror else (0, 4)
-    by_table = do != _SATURATION and do != _HUE and do != _GRAYSCALE and do != _SHARPNESS
+    by_table = do in _BY_TABLE
     tables = _tables(record, view, pixels) if by_table else np.empty((3, 256), np.float32)
     height, width = int(record[IN_H]), int(record[IN_W])
     edge_x = (0 - first_x, width - 1 - first_x)

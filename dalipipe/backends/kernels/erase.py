@@ -23,9 +23,9 @@ from dalipipe.backends.kernels.views import (
     view_of,
 )
 from dalipipe.compilation import compiled
-from dalipipe.decisions.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do
+from dalipipe.recipes.primitives import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Primitive
 
-_ERASE, _FLIP, _NOTHING = Do.ERASE.value, Do.FLIP.value, Do.NOTHING.value
+_ERASE, _FLIP, _NOTHING = Primitive.ERASE.value, Primitive.FLIP.value, Primitive.NOTHING.value
 
 
 @compiled

@@ -23,8 +23,8 @@ from dalipipe.backends.kernels.views import (
 )
 from dalipipe.backends.simd import fma4, load4, repeat4, round4, store4, zero4
 from dalipipe.compilation import compiled
-from dalipipe.decisions.records import ARGS, OUT_H, OUT_W
 from dalipipe.decisions.regions import axis_support
+from dalipipe.recipes.primitives import ARGS, OUT_H, OUT_W
 
 
 @compiled

@@ -6,7 +6,7 @@ import numpy as np
 
 from dalipipe.backends.kernels.affine import affine, perspective
 from dalipipe.backends.kernels.blur import blur
-from dalipipe.backends.kernels.colour import colour
+from dalipipe.backends.kernels.colour import COLOURS, colour
 from dalipipe.backends.kernels.erase import erase, erase_output
 from dalipipe.backends.kernels.resize import resize
 from dalipipe.backends.kernels.views import (
@@ -25,12 +25,18 @@ from dalipipe.backends.kernels.views import (
     emit,
     view_of,
 )
+from dalipipe.backends.table import Entry
 from dalipipe.compilation import compiled
-from dalipipe.decisions.records import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Do
 from dalipipe.decisions.regions import regions
+from dalipipe.recipes.primitives import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Primitive
 
-_CROP_RESIZE, _CROP_PAD, _FLIP, _AFFINE = Do.CROP_RESIZE.value, Do.CROP_PAD.value, Do.FLIP.value, Do.AFFINE.value
-_ERASE, _PERSPECTIVE, _BLUR = Do.ERASE.value, Do.PERSPECTIVE.value, Do.BLUR.value
+_CROP_RESIZE, _CROP_PAD, _FLIP, _AFFINE = (
+    Primitive.CROP_RESIZE.value,
+    Primitive.CROP_PAD.value,
+    Primitive.FLIP.value,
+    Primitive.AFFINE.value,
+)
+_ERASE, _PERSPECTIVE, _BLUR = Primitive.ERASE.value, Primitive.PERSPECTIVE.value, Primitive.BLUR.value
 
 
 @compiled
@@ -143,7 +149,7 @@ def run_steps(pixels, height, width, corner, records, finish, out, plan):
             view, pixels = blur(record, view, pixels, region, step == last, finish, out, plan)
         elif record[DO] == _ERASE:
             view, pixels = erase(record, view, pixels, region)
-        elif record[DO] > _PERSPECTIVE:
+        elif int(record[DO]) in COLOURS:
             view, pixels = colour(record, view, pixels, region, step == last, finish, out, plan)
         else:
             view, pixels = _copy(record, view, pixels, region, step == last, finish, out, plan)
@@ -151,3 +157,16 @@ def run_steps(pixels, height, width, corner, records, finish, out, plan):
         whole = (0, 0, plan[OUT_HEIGHT], plan[OUT_WIDTH])
         _copy(np.zeros_like(records[0]) if steps else np.zeros(ARGS + 5), view, pixels, whole, True, finish, out, plan)
     erase_output(records[last + 1 :], finish, out, plan)
+
+
+TABLE: dict[Primitive, Entry] = {
+    Primitive.CROP_RESIZE: Entry(resize, "resize kernel"),
+    Primitive.CROP_PAD: Entry(_copy, "view, or copy kernel where it pads"),
+    Primitive.FLIP: Entry(_rename, "view"),
+    Primitive.AFFINE: Entry(affine, "affine kernel"),
+    Primitive.PERSPECTIVE: Entry(perspective, "perspective kernel"),
+    Primitive.BLUR: Entry(blur, "blur kernel"),
+    Primitive.ERASE: Entry(erase, "erase kernel"),
+    **{Primitive(number): Entry(colour, "colour kernel") for number in COLOURS},
+}
+"""What `run_steps` does each primitive with: a view is a change of coordinates and costs nothing."""

@@ -1,106 +1,28 @@
-"""The ops of image recipes. `OPS` maps a name to its model; adding an op starts here."""
+"""The ops of image recipes, a class each. `OPS` maps a name to its class: all of a module's `__all__` are in it."""
 
 from __future__ import annotations
 
-from dalipipe.recipes.ops.base import ImageSpec, Op
-from dalipipe.recipes.ops.colour import (
-    ColorJitter,
-    ColourOp,
-    GaussianBlur,
-    Grayscale,
-    RandomAdjustSharpness,
-    RandomAutocontrast,
-    RandomEqualize,
-    RandomGrayscale,
-    RandomInvert,
-    RandomPosterize,
-    RandomSolarize,
-)
-from dalipipe.recipes.ops.containers import Container, RandomApply, RandomChoice, leaves
-from dalipipe.recipes.ops.erasing import RandomErasing
-from dalipipe.recipes.ops.geometric import (
-    CenterCrop,
-    Pad,
-    RandomAffine,
-    RandomCrop,
-    RandomHorizontalFlip,
-    RandomPerspective,
-    RandomResizedCrop,
-    RandomRotation,
-    RandomVerticalFlip,
-    Resize,
-)
-from dalipipe.recipes.ops.policies import AutoAugment, Policy, RandAugment, TrivialAugmentWide
-from dalipipe.recipes.ops.ranges import Normalize, ToDtype
+from typing import Final
 
-OPS: dict[str, type[Op]] = {
-    model.__name__: model
-    for model in (
-        RandomResizedCrop,
-        Resize,
-        CenterCrop,
-        RandomCrop,
-        Pad,
-        RandomHorizontalFlip,
-        RandomVerticalFlip,
-        RandomRotation,
-        RandomAffine,
-        RandomPerspective,
-        ColorJitter,
-        Grayscale,
-        RandomGrayscale,
-        RandomInvert,
-        RandomSolarize,
-        RandomPosterize,
-        RandomAutocontrast,
-        RandomEqualize,
-        RandomAdjustSharpness,
-        GaussianBlur,
-        RandomErasing,
-        RandomApply,
-        RandomChoice,
-        RandAugment,
-        TrivialAugmentWide,
-        AutoAugment,
-        ToDtype,
-        Normalize,
-    )
+from dalipipe.recipes.ops import colour, containers, erasing, geometric, policies, ranges
+from dalipipe.recipes.ops.base import ImageSpec, Numbers, Op
+from dalipipe.recipes.ops.colour import *  # noqa: F403
+from dalipipe.recipes.ops.containers import *  # noqa: F403
+from dalipipe.recipes.ops.containers import Container, leaves
+from dalipipe.recipes.ops.erasing import *  # noqa: F403
+from dalipipe.recipes.ops.geometric import *  # noqa: F403
+from dalipipe.recipes.ops.policies import *  # noqa: F403
+from dalipipe.recipes.ops.policies import Policy
+from dalipipe.recipes.ops.ranges import *  # noqa: F403
+
+_MODULES = (geometric, colour, erasing, containers, policies, ranges)
+_NO_OPS = (Container, Policy)
+
+OPS: Final[dict[str, type[Op]]] = {
+    name: model
+    for module in _MODULES
+    for name, model in vars(module).items()
+    if name in module.__all__ and isinstance(model, type) and model not in _NO_OPS
 }
 
-__all__ = [
-    "OPS",
-    "AutoAugment",
-    "CenterCrop",
-    "ColorJitter",
-    "ColourOp",
-    "Container",
-    "GaussianBlur",
-    "Grayscale",
-    "ImageSpec",
-    "Normalize",
-    "Op",
-    "Pad",
-    "Policy",
-    "RandAugment",
-    "RandomAdjustSharpness",
-    "RandomAffine",
-    "RandomApply",
-    "RandomAutocontrast",
-    "RandomChoice",
-    "RandomCrop",
-    "RandomEqualize",
-    "RandomErasing",
-    "RandomGrayscale",
-    "RandomHorizontalFlip",
-    "RandomInvert",
-    "RandomPerspective",
-    "RandomPosterize",
-    "RandomResizedCrop",
-    "RandomRotation",
-    "RandomSolarize",
-    "RandomVerticalFlip",
-    "Resize",
-    "ToDtype",
-    "TrivialAugmentWide",
-    "leaves",
-]
+__all__ = ["OPS", "Container", "ImageSpec", "Numbers", "Op", "Policy", "leaves", *OPS]

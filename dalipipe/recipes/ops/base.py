@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from dalipipe.errors import RecipeError
+from dalipipe.recipes.primitives import DECLARED, Family, Primitive
+from dalipipe.recipes.rules import FIELDS, Rule
 
 Stage = Literal["pixels", "range", "tail"]
 """When an op may come: "pixels" works on uint8 images, "range" changes what a level means, "tail" may follow it."""
@@ -52,8 +54,17 @@ class ImageSpec:
         return f"{side[0]} x {side[1]} x {self.channels} {self.dtype}"
 
 
+Numbers = dict[str, Any]
+"""What an op gives to its rule: a number, several, or the name of an interpolation, for each of the rule's names."""
+
+
 class Op(BaseModel):
-    """One step of a recipe: its arguments and what it makes of a shape."""
+    """One step of a recipe: its arguments, what it makes of a shape, which primitives it may become, and by which rule.
+
+    Class attributes:
+        primitives: What it may become, whatever its arguments; none for an op of the range, or one that holds others.
+        rule: How that is decided for a sample.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, strict=True, allow_inf_nan=False)
 
@@ -61,6 +72,8 @@ class Op(BaseModel):
     kind: ClassVar[Kind] = "image"
     stage: ClassVar[Stage] = "pixels"
     anywhere: ClassVar[bool] = False  # whether an op on pixels may follow one of the range, and so belong to the tail
+    primitives: ClassVar[tuple[Primitive, ...]] = ()
+    rule: ClassVar[Rule | None] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -84,6 +97,31 @@ class Op(BaseModel):
     def is_random(self) -> bool:
         """Whether the op draws random numbers."""
         return self.uniforms > 0
+
+    def factors(self) -> dict[Primitive, tuple[float, float]]:
+        """Return what the op may become with these arguments, and the range of its first field, 1 where it has none."""
+        return dict.fromkeys(self.primitives, (1.0, 1.0))
+
+    def numbers(self, part: int, channels: int) -> Numbers:
+        """Return what the op's rule gets: the arguments that are called as the rule calls its numbers.
+
+        Args:
+            part: Which of the op's steps.
+            channels: Of the image before it.
+        """
+        names = [field.partition(":")[0] for field in FIELDS[self.rule].split()] if self.rule is not None else []
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def family(self) -> Family:
+        """What the op does to pixels, for the tolerances."""
+        if self.stage == "range":
+            return Family.RANGE
+        if not self.primitives:
+            return Family.COPY
+        declared = DECLARED[self.primitives[0]]
+        nearest = declared.nearest if getattr(self, "interpolation", None) == "nearest" else None
+        return nearest or declared.family
 
     def check(self, spec: ImageSpec) -> ImageSpec:
         """Return what the op makes of `spec`.

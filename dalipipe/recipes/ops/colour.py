@@ -7,7 +7,22 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dalipipe.recipes.ops.base import Channels, ImageSpec, Op, Probability
+from dalipipe.recipes.ops.base import Channels, ImageSpec, Numbers, Op, Probability
+from dalipipe.recipes.primitives import Primitive, on_grey
+from dalipipe.recipes.rules import Rule
+
+__all__ = [
+    "ColorJitter",
+    "GaussianBlur",
+    "Grayscale",
+    "RandomAdjustSharpness",
+    "RandomAutocontrast",
+    "RandomEqualize",
+    "RandomGrayscale",
+    "RandomInvert",
+    "RandomPosterize",
+    "RandomSolarize",
+]
 
 Band = tuple[float, float]
 
@@ -30,11 +45,20 @@ Factor = Annotated[Band, _around(1.0)]
 Turn = Annotated[Band, _around(0.0)]
 
 
-class ColourOp(Op):
-    """An op that changes each level by itself or with the pixels beside it."""
+_JITTERS = {
+    "brightness": Primitive.BRIGHTNESS,
+    "contrast": Primitive.CONTRAST,
+    "saturation": Primitive.SATURATION,
+    "hue": Primitive.HUE,
+}
 
 
-class ColorJitter(ColourOp):
+def _for(channels: int, primitive: Primitive) -> Primitive:
+    """Return a primitive, or what stands for it on an image of one channel."""
+    return on_grey(primitive) if channels == 1 else primitive
+
+
+class ColorJitter(Op):
     """Change brightness, contrast, saturation and hue by random factors, in an order drawn for each sample.
 
     Saturation and hue leave an image of one channel as it is.
@@ -50,6 +74,8 @@ class ColorJitter(ColourOp):
     """
 
     op: Literal["ColorJitter"] = "ColorJitter"
+    primitives: ClassVar[tuple[Primitive, ...]] = tuple(_JITTERS.values())
+    rule: ClassVar[Rule | None] = Rule.JITTER
     brightness: Factor = (1.0, 1.0)
     contrast: Factor = (1.0, 1.0)
     saturation: Factor = (1.0, 1.0)
@@ -71,6 +97,15 @@ class ColorJitter(ColourOp):
         bands = (("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation))
         return tuple((n, b) for n, b in (*bands, ("hue", self.hue)) if b != ((0.0, 0.0) if n == "hue" else (1.0, 1.0)))
 
+    def factors(self) -> dict[Primitive, tuple[float, float]]:
+        """Return the properties that are changed at all, with their ranges."""
+        return {_JITTERS[name]: band for name, band in self.active}
+
+    def numbers(self, part: int, channels: int) -> Numbers:
+        """Return which step it is, of how many, and what each may be."""
+        bands = [(_for(channels, primitive), *band) for primitive, band in self.factors().items()]
+        return {"part": part, "count": len(bands), "bands": [number for band in bands for number in band]}
+
     @property
     def steps(self) -> int:
         """One for each property that is changed."""
@@ -82,18 +117,34 @@ class ColorJitter(ColourOp):
         return 2 * len(self.active)
 
 
-class _Chance(ColourOp):
-    """An op that acts with probability `p`."""
+class _Chance(Op):
+    """An op that becomes its primitive with probability `p`."""
 
+    rule: ClassVar[Rule | None] = Rule.CHANCE
     p: Probability = 0.5
 
     @property
+    def amount(self) -> tuple[float, float]:
+        """The range from which the primitive's first field is drawn; 0 where it has none."""
+        return 0.0, 0.0
+
+    def factors(self) -> dict[Primitive, tuple[float, float]]:
+        """Return the primitive with the range of its first field."""
+        return dict.fromkeys(self.primitives, self.amount)
+
+    def numbers(self, part: int, channels: int) -> Numbers:
+        """Return the primitive, its probability, and the range of its first field."""
+        low, high = self.amount
+        return {"primitive": _for(channels, self.primitives[0]), "p": self.p, "low": low, "high": high}
+
+    @property
     def uniforms(self) -> int:
-        """Act or not."""
-        return 1
+        """Act or not; and how much, where that is drawn."""
+        low, high = self.amount
+        return 1 + (low < high)
 
 
-class Grayscale(ColourOp):
+class Grayscale(Op):
     """Turn colours into shades of grey. What is grey already stays as it is.
 
     Args:
@@ -104,7 +155,13 @@ class Grayscale(ColourOp):
     """
 
     op: Literal["Grayscale"] = "Grayscale"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.GRAYSCALE,)
+    rule: ClassVar[Rule | None] = Rule.ALWAYS
     num_output_channels: Channels = 3
+
+    def numbers(self, part: int, channels: int) -> Numbers:
+        """Return the primitive."""
+        return {"primitive": _for(channels, Primitive.GRAYSCALE)}
 
     def check(self, spec: ImageSpec) -> ImageSpec:
         """Return the same image with the channels asked for."""
@@ -122,6 +179,7 @@ class RandomGrayscale(_Chance):
     """
 
     op: Literal["RandomGrayscale"] = "RandomGrayscale"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.GRAYSCALE,)
     p: Probability = 0.1
 
 
@@ -133,6 +191,7 @@ class RandomInvert(_Chance):
     """
 
     op: Literal["RandomInvert"] = "RandomInvert"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.INVERT,)
 
 
 class RandomSolarize(_Chance):
@@ -147,7 +206,13 @@ class RandomSolarize(_Chance):
     """
 
     op: Literal["RandomSolarize"] = "RandomSolarize"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.SOLARIZE,)
     threshold: float = Field(ge=0.0, le=255.0)
+
+    @property
+    def amount(self) -> tuple[float, float]:
+        """The same for all samples."""
+        return self.threshold, self.threshold
 
 
 class RandomPosterize(_Chance):
@@ -162,7 +227,13 @@ class RandomPosterize(_Chance):
     """
 
     op: Literal["RandomPosterize"] = "RandomPosterize"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.POSTERIZE,)
     bits: int = Field(ge=0, le=8)
+
+    @property
+    def amount(self) -> tuple[float, float]:
+        """The same for all samples."""
+        return self.bits, self.bits
 
 
 class RandomAutocontrast(_Chance):
@@ -173,6 +244,7 @@ class RandomAutocontrast(_Chance):
     """
 
     op: Literal["RandomAutocontrast"] = "RandomAutocontrast"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.AUTOCONTRAST,)
 
 
 class RandomEqualize(_Chance):
@@ -183,6 +255,7 @@ class RandomEqualize(_Chance):
     """
 
     op: Literal["RandomEqualize"] = "RandomEqualize"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.EQUALIZE,)
 
 
 class RandomAdjustSharpness(_Chance):
@@ -197,7 +270,13 @@ class RandomAdjustSharpness(_Chance):
     """
 
     op: Literal["RandomAdjustSharpness"] = "RandomAdjustSharpness"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.SHARPNESS,)
     sharpness_factor: float = Field(ge=0.0)
+
+    @property
+    def amount(self) -> tuple[float, float]:
+        """The same for all samples."""
+        return self.sharpness_factor, self.sharpness_factor
 
 
 def _kernel(value: Any) -> Any:
@@ -224,6 +303,8 @@ class GaussianBlur(Op):
     """
 
     op: Literal["GaussianBlur"] = "GaussianBlur"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.BLUR,)
+    rule: ClassVar[Rule | None] = Rule.BLUR
     kernel_size: Annotated[tuple[int, int], BeforeValidator(_kernel)]
     sigma: Annotated[Band, BeforeValidator(_sigma)] = (0.1, 2.0)
     largest: ClassVar[int] = 63

@@ -11,6 +11,8 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from dalipipe.recipes.ops.base import ImageSpec, Op, Probability
 
+__all__ = ["Container", "RandomApply", "RandomChoice", "leaves"]
+
 DEPTH = 3
 """How deep containers may stand in one another."""
 

@@ -6,8 +6,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, model_validator
 
-from dalipipe.recipes.ops.base import ImageSpec, Op, Probability, triple
+from dalipipe.recipes.ops.base import ImageSpec, Numbers, Op, Probability, triple
 from dalipipe.recipes.ops.geometric import ATTEMPTS, Range, _check_range
+from dalipipe.recipes.primitives import Primitive
+from dalipipe.recipes.rules import Rule
+
+__all__ = ["RandomErasing"]
 
 
 def _value(value: Any) -> Any:
@@ -39,6 +43,8 @@ class RandomErasing(Op):
 
     op: Literal["RandomErasing"] = "RandomErasing"
     anywhere: ClassVar[bool] = True
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.ERASE,)
+    rule: ClassVar[Rule | None] = Rule.ERASING
     p: Probability = 0.5
     scale: Range = (0.02, 0.33)
     ratio: Range = (0.3, 3.3)
@@ -54,6 +60,10 @@ class RandomErasing(Op):
     def uniforms(self) -> int:
         """Erase or not, ten areas, ten ratios, top, left."""
         return 2 * ATTEMPTS + 3
+
+    def numbers(self, part: int, channels: int) -> Numbers:
+        """Return the arguments, for a value in levels."""
+        return {"p": self.p, "scale": self.scale, "ratio": self.ratio, "value": self.value, "finished": False}
 
     def check(self, spec: ImageSpec) -> ImageSpec:
         """Refuse a value that is no level where the pixels are levels."""

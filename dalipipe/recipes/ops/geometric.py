@@ -6,14 +6,31 @@ Names, arguments, defaults and rounding are torchvision v2's.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dalipipe.recipes.ops.base import Fill, ImageSpec, Interpolation, Op, Probability, Side, Size
+from dalipipe.recipes.ops.base import Fill, ImageSpec, Interpolation, Numbers, Op, Probability, Side, Size
+from dalipipe.recipes.primitives import Primitive
+from dalipipe.recipes.rules import Rule
+
+__all__ = [
+    "CenterCrop",
+    "Pad",
+    "RandomAffine",
+    "RandomCrop",
+    "RandomHorizontalFlip",
+    "RandomPerspective",
+    "RandomResizedCrop",
+    "RandomRotation",
+    "RandomVerticalFlip",
+    "Resize",
+]
 
 ATTEMPTS = 10
 """How many boxes RandomResizedCrop tries before it falls back to the centre, as in torchvision."""
+
+_MIDDLE = (math.nan, math.nan)
 
 
 def _around_zero(value: Any) -> Any:
@@ -83,6 +100,8 @@ class RandomResizedCrop(Op):
     """
 
     op: Literal["RandomResizedCrop"] = "RandomResizedCrop"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.CROP_RESIZE,)
+    rule: ClassVar[Rule | None] = Rule.RANDOM_RESIZED_CROP
     size: Size
     scale: Range = (0.08, 1.0)
     ratio: Range = (3.0 / 4.0, 4.0 / 3.0)
@@ -121,6 +140,8 @@ class Resize(Op):
     """
 
     op: Literal["Resize"] = "Resize"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.CROP_RESIZE,)
+    rule: ClassVar[Rule | None] = Rule.RESIZE
     size: Side | tuple[Side, Side]
     max_size: Side | None = None
     interpolation: Literal["bilinear"] = "bilinear"
@@ -140,6 +161,11 @@ class Resize(Op):
         if self.max_size is not None and isinstance(self.size, int) and self.max_size <= self.size:
             raise ValueError(f"max_size must exceed size, got {self.max_size} for size {self.size}")
         return self
+
+    def numbers(self, part: int, channels: int) -> Numbers:
+        """Return size, limit and filter: (s, 0) is the size where only the shorter side has one."""
+        size = (self.size, 0) if isinstance(self.size, int) else self.size
+        return {"size": size, "max_size": self.max_size or 0, "antialias": self.antialias}
 
     def check(self, spec: ImageSpec) -> ImageSpec:
         """Return the output size where it does not depend on the file."""
@@ -161,6 +187,8 @@ class CenterCrop(Op):
     """
 
     op: Literal["CenterCrop"] = "CenterCrop"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.CROP_PAD,)
+    rule: ClassVar[Rule | None] = Rule.CENTER_CROP
     size: Size
 
     def check(self, spec: ImageSpec) -> ImageSpec:
@@ -189,6 +217,8 @@ class RandomCrop(Op):
     """
 
     op: Literal["RandomCrop"] = "RandomCrop"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.CROP_PAD,)
+    rule: ClassVar[Rule | None] = Rule.RANDOM_CROP
     size: Size
     padding: Annotated[tuple[Margin, Margin, Margin, Margin], BeforeValidator(_padding)] = (0, 0, 0, 0)
     pad_if_needed: bool = False
@@ -220,6 +250,8 @@ class RandomHorizontalFlip(Op):
     """
 
     op: Literal["RandomHorizontalFlip"] = "RandomHorizontalFlip"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.FLIP,)
+    rule: ClassVar[Rule | None] = Rule.FLIP_ACROSS
     p: Probability = 0.5
 
     @property
@@ -236,6 +268,8 @@ class RandomVerticalFlip(Op):
     """
 
     op: Literal["RandomVerticalFlip"] = "RandomVerticalFlip"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.FLIP,)
+    rule: ClassVar[Rule | None] = Rule.FLIP_DOWN
     p: Probability = 0.5
 
     @property
@@ -258,6 +292,8 @@ class RandomRotation(Op):
     """
 
     op: Literal["RandomRotation"] = "RandomRotation"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.AFFINE,)
+    rule: ClassVar[Rule | None] = Rule.ROTATION
     degrees: Degrees
     interpolation: Interpolation = "nearest"
     center: tuple[float, float] | None = None
@@ -267,6 +303,11 @@ class RandomRotation(Op):
     def _ranges(self) -> RandomRotation:
         _check_range("degrees", self.degrees, -360.0, 360.0)
         return self
+
+    def numbers(self, part: int, channels: int) -> Numbers:
+        """Return the arguments; the centre is NaN where it is the middle of the image."""
+        arguments = {name: getattr(self, name) for name in ("degrees", "interpolation", "fill")}
+        return {**arguments, "center": self.center or _MIDDLE}
 
     @property
     def uniforms(self) -> int:
@@ -291,6 +332,8 @@ class RandomAffine(Op):
     """
 
     op: Literal["RandomAffine"] = "RandomAffine"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.AFFINE,)
+    rule: ClassVar[Rule | None] = Rule.AFFINE
     degrees: Degrees
     translate: tuple[Probability, Probability] | None = None
     scale: Range | None = None
@@ -307,6 +350,18 @@ class RandomAffine(Op):
             _check_range("shear", self.shear[:2], -89.0, 89.0)
             _check_range("shear", self.shear[2:], -89.0, 89.0)
         return self
+
+    def numbers(self, part: int, channels: int) -> Numbers:
+        """Return the arguments, those that are not given as what changes nothing; the centre is NaN for the middle."""
+        return {
+            "degrees": self.degrees,
+            "translate": self.translate or (0.0, 0.0),
+            "scale": self.scale or (1.0, 1.0),
+            "shear": self.shear or (0.0, 0.0, 0.0, 0.0),
+            "center": self.center or _MIDDLE,
+            "interpolation": self.interpolation,
+            "fill": self.fill,
+        }
 
     @property
     def uniforms(self) -> int:
@@ -326,6 +381,8 @@ class Pad(Op):
     """
 
     op: Literal["Pad"] = "Pad"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.CROP_PAD,)
+    rule: ClassVar[Rule | None] = Rule.PAD
     padding: Annotated[tuple[Margin, Margin, Margin, Margin], BeforeValidator(_padding)]
     fill: Fill = (0.0, 0.0, 0.0)
 
@@ -350,6 +407,8 @@ class RandomPerspective(Op):
     """
 
     op: Literal["RandomPerspective"] = "RandomPerspective"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.PERSPECTIVE,)
+    rule: ClassVar[Rule | None] = Rule.PERSPECTIVE
     distortion_scale: float = Field(default=0.5, ge=0.0, le=1.0)
     p: Probability = 0.5
     interpolation: Interpolation = "bilinear"

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from dalipipe.recipes.ops.base import Fill, Interpolation, Op
+from dalipipe.recipes.ops.base import Fill, Interpolation, Numbers, Op
+from dalipipe.recipes.primitives import Family, Primitive
+from dalipipe.recipes.rules import Rule
+
+__all__ = ["AutoAugment", "Policy", "RandAugment", "TrivialAugmentWide"]
+
+RAND_AUGMENT, TRIVIAL_AUGMENT_WIDE, AUTO_AUGMENT = range(3)
+IMAGENET_BINS = 10
+"""How many magnitudes AutoAugment's policy for ImageNet tells apart."""
+
+_SPACE = (
+    Primitive.AFFINE,
+    Primitive.BRIGHTNESS,
+    Primitive.CONTRAST,
+    Primitive.SATURATION,
+    Primitive.SHARPNESS,
+    Primitive.SOLARIZE,
+    Primitive.POSTERIZE,
+    Primitive.AUTOCONTRAST,
+    Primitive.EQUALIZE,
+)
 
 
 class Policy(Op):
@@ -17,8 +37,33 @@ class Policy(Op):
         fill: Level 0 to 255 that they leave outside the image, or one for each channel.
     """
 
+    primitives: ClassVar[tuple[Primitive, ...]] = _SPACE
+    rule: ClassVar[Rule | None] = Rule.POLICY
+    policy_number: ClassVar[int]
     interpolation: Interpolation = "nearest"
     fill: Fill = (0.0, 0.0, 0.0)
+
+    def _magnitudes(self) -> tuple[int, int]:
+        """Return how many magnitudes there are, and which of them where it is fixed."""
+        raise NotImplementedError
+
+    def numbers(self, part: int, channels: int) -> Numbers:
+        """Return which policy, its magnitudes, which step of it, and how what moves is filled."""
+        bins, magnitude = self._magnitudes()
+        return {
+            "policy": self.policy_number,
+            "bins": bins,
+            "magnitude": magnitude,
+            "part": part,
+            "interpolation": self.interpolation,
+            "fill": self.fill,
+            "grey": channels == 1,
+        }
+
+    @property
+    def family(self) -> Family:
+        """The family of what moves, the furthest off: corners and centres on whole px put coordinates midway."""
+        return Family.TIES if self.interpolation == "nearest" else Family.BILINEAR
 
     @property
     def uniforms(self) -> int:
@@ -41,6 +86,7 @@ class RandAugment(Policy):
     """
 
     op: Literal["RandAugment"] = "RandAugment"
+    policy_number: ClassVar[int] = RAND_AUGMENT
     num_ops: int = Field(default=2, ge=1, le=8)
     magnitude: int = Field(default=9, ge=0)
     num_magnitude_bins: int = Field(default=31, ge=2)
@@ -52,6 +98,9 @@ class RandAugment(Policy):
                 f"magnitude must be less than num_magnitude_bins = {self.num_magnitude_bins}, got {self.magnitude}"
             )
         return self
+
+    def _magnitudes(self) -> tuple[int, int]:
+        return self.num_magnitude_bins, self.magnitude
 
     @property
     def steps(self) -> int:
@@ -72,7 +121,11 @@ class TrivialAugmentWide(Policy):
     """
 
     op: Literal["TrivialAugmentWide"] = "TrivialAugmentWide"
+    policy_number: ClassVar[int] = TRIVIAL_AUGMENT_WIDE
     num_magnitude_bins: int = Field(default=31, ge=2)
+
+    def _magnitudes(self) -> tuple[int, int]:
+        return self.num_magnitude_bins, 0
 
 
 class AutoAugment(Policy):
@@ -88,7 +141,12 @@ class AutoAugment(Policy):
     """
 
     op: Literal["AutoAugment"] = "AutoAugment"
+    policy_number: ClassVar[int] = AUTO_AUGMENT
+    primitives: ClassVar[tuple[Primitive, ...]] = (*_SPACE, Primitive.INVERT)
     policy: Literal["imagenet"] = "imagenet"
+
+    def _magnitudes(self) -> tuple[int, int]:
+        return IMAGENET_BINS, 0
 
     @property
     def steps(self) -> int:

@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, model_validator
 
 from dalipipe.recipes.ops.base import ImageSpec, Op, Stage, triple
 
+__all__ = ["Normalize", "ToDtype"]
+
 Channels = Annotated[tuple[float, float, float], BeforeValidator(triple)]
 
 
