@@ -49,7 +49,7 @@ from dalipipe.backends.dali_input import (
     split_window,
     stand_in,
 )
-from dalipipe.backends.kernels import OUT_HEIGHT, OUT_WIDTH, run_steps
+from dalipipe.backends.kernels import output_in, run_steps, view_in
 from dalipipe.compilation import address_as_void_pointer, callback, compiled
 from dalipipe.decisions.regions import regions
 from dalipipe.recipes.primitives import OUT_H, OUT_W, RECORD
@@ -91,7 +91,7 @@ def window() -> Compiled:
 
 @compiled
 def _arguments(ins, in_shapes):
-    """Return what `run_steps` takes but the output: pixels, height, width, corner, records, finish, plan.
+    """Return what `run_steps` takes, but for the output its finish, form and number of values: view, records, these.
 
     The pixels are the decoded ones or, if the address in input 5 is not zero, those that lie there.
     """
@@ -105,8 +105,8 @@ def _arguments(ins, in_shapes):
     records = carray(address_as_void_pointer(into[1]), (shape_of(in_shapes, 1, 0, 1, 2)[0], RECORD), dtype=np.float64)
     numbers = floats(into[3], shape_of(in_shapes, 3, 0, 1, 1)[0] // 8)
     form = numbers[_FINISH:].astype(np.int64)
-    plan = (form[0], form[1], form[2], form[3], form[4], zero, zero)
-    return pixels, height, width, (top, left), records, numbers[:_FINISH].astype(np.float32), plan
+    view = view_in(pixels, height, width, top, left)
+    return view, records, numbers[:_FINISH].astype(np.float32), form, 3 * form[3] * form[4]
 
 
 def _run_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins, samples):
@@ -117,24 +117,22 @@ def _run_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins, sa
 
 
 def _run_to_floats(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
-    pixels, height, width, corner, records, finish, plan = _arguments(ins, in_shapes)
-    volume = 3 * plan[OUT_HEIGHT] * plan[OUT_WIDTH]
-    out = carray(address_as_void_pointer(addresses(outs, 1)[0]), volume, dtype=np.float32)
-    run_steps(pixels, height, width, corner, records, finish, out, plan)
+    view, records, finish, form, count = _arguments(ins, in_shapes)
+    values = carray(address_as_void_pointer(addresses(outs, 1)[0]), count, dtype=np.float32)
+    run_steps(view, records, output_in(values, finish, form))
 
 
 def _run_to_levels(outs, out_shapes, out_ndims, num_outs, ins, in_shapes, in_ndims, num_ins):
-    pixels, height, width, corner, records, finish, plan = _arguments(ins, in_shapes)
-    volume = 3 * plan[OUT_HEIGHT] * plan[OUT_WIDTH]
-    out = carray(address_as_void_pointer(addresses(outs, 1)[0]), volume, dtype=np.uint8)
-    run_steps(pixels, height, width, corner, records, finish, out, plan)
+    view, records, finish, form, count = _arguments(ins, in_shapes)
+    values = carray(address_as_void_pointer(addresses(outs, 1)[0]), count, dtype=np.uint8)
+    run_steps(view, records, output_in(values, finish, form))
 
 
 @cache
 def runner(dtype: torch.dtype) -> Compiled:
     """Return the operator that takes pixels through their steps.
 
-    Pixels (H, W, 3) uint8, records, start (2,) int32, finish and plan, blank (a, b, c, 0), place (3,) int64 (address,
+    Pixels (H, W, 3) uint8, records, start (2,) int32, finish and form, blank (a, b, c, 0), place (3,) int64 (address,
     height and width of pixels in memory, or zeros) -> images (a, b, c), uint8 or float32.
     """
     levels = dtype == torch.uint8
@@ -153,7 +151,7 @@ def runner(dtype: torch.dtype) -> Compiled:
     )
 
 
-def finish_and_plan(job: Job) -> tuple[DataNode, DataNode]:
+def finish_and_form(job: Job) -> tuple[DataNode, DataNode]:
     """Return the numbers that finish the output and lay it out, and the empty tensor that has its shape."""
     _, height, width = job.recipe.output_shape
     levels = job.levels
@@ -247,7 +245,7 @@ def build(job: Job, kind: str, _device: Device, feed: Feed) -> Pipeline:
             pixels = _constant(np.zeros((1, 1, 3), np.uint8))
         else:
             pixels, records, status, start = _decode_windows(item, place, uniforms, job, kind)
-        images = operator(runner(job.dtype), pixels, records, start, *finish_and_plan(job), place)
+        images = operator(runner(job.dtype), pixels, records, start, *finish_and_form(job), place)
         if job.recipe.channels[-1] == 1:
             images = one_channel(images, 2 if job.channels_last else 0)
         if job.dtype == torch.float16:

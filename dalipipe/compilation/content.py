@@ -102,6 +102,10 @@ def _content(value: Any, where: str) -> str:
         return f"{value.dtype} {value.shape} {value.tobytes().hex()}"
     if isinstance(value, type) and issubclass(value, Enum):
         return _content({member.name: member.value for member in value}, where)
+    if isinstance(value, type) and issubclass(value, tuple) and hasattr(value, "_fields"):  # a named tuple
+        return repr(value._fields)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return _content(value._asdict(), where)
     if isinstance(value, dict):
         return repr(sorted((name, _content(item, where)) for name, item in value.items()))
     if isinstance(value, tuple | list):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dalipipe.backends import torchvision as reference
-from dalipipe.backends.kernels import run_steps
+from dalipipe.backends.kernels import output_in, run_steps, view_in
 from dalipipe.decisions import regions
 from dalipipe.decisions.program import program as program_of
 from dalipipe.decisions.status import Status
@@ -54,8 +54,8 @@ def run(image: np.ndarray, corner: tuple[int, int], records: np.ndarray, size: t
     out = guarded[GUARD:-GUARD]
     finish = np.array([1, 1, 1, 0, 0, 0], np.float32)
     strides = (1, 3 * width, 3) if last else (height * width, width, 1)
-    plan = (*strides, height, width, 0, 0)
-    run_steps(np.ascontiguousarray(image).reshape(-1), *image.shape[:2], corner, records, finish, out, plan)
+    view = view_in(np.ascontiguousarray(image).reshape(-1), *image.shape[:2], *corner)
+    run_steps(view, records, output_in(out, finish, np.array((*strides, height, width))))
     assert (guarded[:GUARD] == -1).all() and (guarded[-GUARD:] == -1).all(), "written outside the output"
     return out.reshape(height, width, 3) if last else out.reshape(3, height, width).transpose(1, 2, 0)
 

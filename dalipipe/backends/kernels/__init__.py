@@ -6,15 +6,15 @@ affine map, crop with padding) work row by row: a row of whole levels, four floa
 into a scratch image for the next step or, after the last such step, straight into the output: flipped, normalised and
 in the output's layout and type.
 
-Only the region that later steps look at is computed (`geometry.regions`), and each pixel is computed from its absolute
-coordinates, so that its value does not depend on the region. Loops over pixels have no branch that depends on data;
-where a tap falls outside the image its weight becomes zero.
+Only the region that later steps look at is computed (`dalipipe.decisions.regions`), and each pixel is computed from its
+absolute coordinates, so that its value does not depend on the region. Loops over pixels have no branch that depends on
+data; where a tap falls outside the image its weight becomes zero.
 
-A view is a tuple of whole numbers (see the constants below): where the pixels of a region lie in memory, which region
-of the logical image that is, and whether it lies there mirrored. Scratch images hold four bytes a pixel.
+A kernel takes a record, a `View` (where pixels lie in memory, which region of the logical image that is, and whether it
+lies there mirrored), the region to make, and an `Output`; it returns the view of what it made.
 """
 
 from dalipipe.backends.kernels.steps import TABLE, run_steps
-from dalipipe.backends.kernels.views import OUT_HEIGHT, OUT_WIDTH
+from dalipipe.backends.kernels.views import output_in, view_in
 
-__all__ = ["OUT_HEIGHT", "OUT_WIDTH", "TABLE", "run_steps"]
+__all__ = ["TABLE", "output_in", "run_steps", "view_in"]

@@ -4,64 +4,50 @@ from __future__ import annotations
 
 import numpy as np
 
-from dalipipe.backends.kernels.views import (
-    BASE,
-    HEIGHT,
-    LEFT,
-    MIRROR_X,
-    MIRROR_Y,
-    PIXEL,
-    ROW,
-    SLACK,
-    TOP,
-    WIDTH,
-    canvas,
-    emit,
-    view_of,
-)
+from dalipipe.backends.kernels.views import SLACK, Region, canvas, emit, view_of
 from dalipipe.backends.simd import fma4, load4, load4_bytes, round4, splat4, store4, zero4
 from dalipipe.compilation import compiled
-from dalipipe.recipes.primitives import ARGS, BILINEAR, IN_H, IN_W
+from dalipipe.recipes.primitives import BILINEAR, IN_H, IN_W, Primitive, places_of
+
+_AFFINE, _MAP = places_of(Primitive.AFFINE), places_of(Primitive.PERSPECTIVE)
 
 
 @compiled
-def _loadable(view, pixels):
-    """Return a view and pixels that may be loaded four bytes a pixel: a scratch copy where there is no slack."""
-    if view[PIXEL] == 4:
-        return view, pixels
-    height, width = view[HEIGHT], view[WIDTH]
+def _fill(levels):
+    """Return the levels outside the image as four floats."""
+    four = np.zeros(SLACK, np.float32)
+    four[0], four[1], four[2] = levels[0], levels[1], levels[2]
+    return load4(four, 0)
+
+
+@compiled
+def _loadable(view):
+    """Return a view whose pixels may be loaded four bytes a pixel: a scratch copy where there is no slack."""
+    if view.pixel == 4:
+        return view
+    height, width = view.height, view.width
     scratch = np.empty(4 * height * width + SLACK, np.uint8)
     for y in range(height):
-        begin = view[BASE] + y * view[ROW]
-        source, target = pixels[begin : begin + 3 * width], scratch[4 * y * width : 4 * (y + 1) * width]
+        begin = view.base + y * view.row
+        source, target = view.pixels[begin : begin + 3 * width], scratch[4 * y * width : 4 * (y + 1) * width]
         for x in range(width):
             target[4 * x] = source[3 * x]
             target[4 * x + 1] = source[3 * x + 1]
             target[4 * x + 2] = source[3 * x + 2]
-    return (
-        np.int64(0),
-        4 * width,
-        np.int64(4),
-        view[TOP],
-        view[LEFT],
-        height,
-        width,
-        view[MIRROR_X],
-        view[MIRROR_Y],
-    ), scratch
+    return view_of(scratch, Region(view.top, view.left, height, width), view.mirror_x, view.mirror_y)
 
 
 @compiled
 def _matrix_in_memory(record, view):
     """Return the record's matrix, and the region's (top, left), for the view as it lies in memory, mirrored or not."""
-    m = record[ARGS : ARGS + 6].copy()
-    top, left = view[TOP], view[LEFT]
-    if view[MIRROR_X]:
+    m = record[_AFFINE.matrix : _AFFINE.matrix + 6].copy()
+    top, left = view.top, view.left
+    if view.mirror_x:
         m[0], m[1], m[2] = -m[0], -m[1], record[IN_W] - m[2]
-        left = int(record[IN_W]) - left - view[WIDTH]
-    if view[MIRROR_Y]:
+        left = int(record[IN_W]) - left - view.width
+    if view.mirror_y:
         m[3], m[4], m[5] = -m[3], -m[4], record[IN_H] - m[5]
-        top = int(record[IN_H]) - top - view[HEIGHT]
+        top = int(record[IN_H]) - top - view.height
     return m, top, left
 
 
@@ -153,45 +139,43 @@ def _take_nearest(row, mirror, pixels, at, mask, fill):
 
 
 @compiled
-def affine(record, view, pixels, region, final, finish, out, plan):
-    """Map the region of an AFFINE record; return its view and pixels, never mirrored."""
-    view, pixels = _loadable(view, pixels)
+def affine(record, view, region, output):
+    """Map the region of an AFFINE record; return its view, never mirrored."""
+    view = _loadable(view)
     m, top, left = _matrix_in_memory(record, view)
-    bounds = (np.int32(top), np.int32(left), np.int32(top + view[HEIGHT] - 1), np.int32(left + view[WIDTH] - 1))
+    bounds = (np.int32(top), np.int32(left), np.int32(top + view.height - 1), np.int32(left + view.width - 1))
     size = (np.int32(record[IN_H]), np.int32(record[IN_W]))
     first_y, first_x, rows, columns = region
-    made = view_of(region, np.int64(0), np.int64(0))
-    row, scratch, mirror, plan = canvas(region, final, made, plan)
-    levels = np.zeros(SLACK, np.float32)
-    levels[0], levels[1], levels[2] = record[ARGS + 7], record[ARGS + 8], record[ARGS + 9]
-    fill = load4(levels, 0)
+    straight = np.int64(0)
+    row, scratch, mirror, output = canvas(region, view_of(view.pixels, region, straight, straight), output)
+    fill = _fill(record[_AFFINE.fill : _AFFINE.fill + 3])
     at, right, down = np.empty(columns, np.int32), np.empty(columns, np.int32), np.empty(columns, np.int32)
     weights = np.empty((5, columns), np.float32)
-    stride, memory = np.int32(view[ROW]), pixels[view[BASE] :]
+    stride, memory = np.int32(view.row), view.pixels[view.base :]
     for y in range(rows):
         y_out = first_y + y + 0.5
-        if record[ARGS + 6] == BILINEAR:
+        if record[_AFFINE.interpolation] == BILINEAR:
             _place_bilinear(m[:3], m[3:], first_x, y_out, bounds, size, stride, at, right, down, weights)
             _take_bilinear(row, mirror, memory, at, right, down, weights, fill)
         else:
             _place_nearest(m[:3], m[3:], first_x, y_out, bounds, size, stride, at, weights[4])
             _take_nearest(row, mirror, memory, at, weights[4], fill)
-        emit(row, y, scratch, finish, out, plan)
-    return made, scratch
+        emit(row, y, scratch, output)
+    return view_of(scratch, region, straight, straight)
 
 
 @compiled
 def _perspective_in_memory(record, view):
     """Return the three rows of the map, (9,), and the region's (top, left), for the view as it lies in memory."""
     m = np.ones(9)
-    m[:8] = record[ARGS : ARGS + 8]
-    top, left = view[TOP], view[LEFT]
-    if view[MIRROR_X]:
+    m[:8] = record[_MAP.coefficients : _MAP.coefficients + 8]
+    top, left = view.top, view.left
+    if view.mirror_x:
         m[:3] = record[IN_W] * m[6:] - m[:3]
-        left = int(record[IN_W]) - left - view[WIDTH]
-    if view[MIRROR_Y]:
+        left = int(record[IN_W]) - left - view.width
+    if view.mirror_y:
         m[3:6] = record[IN_H] * m[6:] - m[3:6]
-        top = int(record[IN_H]) - top - view[HEIGHT]
+        top = int(record[IN_H]) - top - view.height
     return m, top, left
 
 
@@ -224,24 +208,22 @@ def _place_perspective(m, first_x, y_out, bounds, size, stride, nearest, at, rig
 
 
 @compiled
-def perspective(record, view, pixels, region, final, finish, out, plan):
-    """Map the region of a PERSPECTIVE record; return its view and pixels, never mirrored."""
-    view, pixels = _loadable(view, pixels)
+def perspective(record, view, region, output):
+    """Map the region of a PERSPECTIVE record; return its view, never mirrored."""
+    view = _loadable(view)
     m, top, left = _perspective_in_memory(record, view)
-    bounds = (np.int32(top), np.int32(left), np.int32(top + view[HEIGHT] - 1), np.int32(left + view[WIDTH] - 1))
+    bounds = (np.int32(top), np.int32(left), np.int32(top + view.height - 1), np.int32(left + view.width - 1))
     size = (np.int32(record[IN_H]), np.int32(record[IN_W]))
     first_y, first_x, rows, columns = region
-    made = view_of(region, np.int64(0), np.int64(0))
-    row, scratch, mirror, plan = canvas(region, final, made, plan)
-    levels = np.zeros(SLACK, np.float32)
-    levels[0], levels[1], levels[2] = record[ARGS + 9], record[ARGS + 10], record[ARGS + 11]
-    fill = load4(levels, 0)
+    straight = np.int64(0)
+    row, scratch, mirror, output = canvas(region, view_of(view.pixels, region, straight, straight), output)
+    fill = _fill(record[_MAP.fill : _MAP.fill + 3])
     at, right, down = np.empty(columns, np.int32), np.empty(columns, np.int32), np.empty(columns, np.int32)
     weights = np.empty((5, columns), np.float32)
-    stride, memory = np.int32(view[ROW]), pixels[view[BASE] :]
-    nearest = record[ARGS + 8] != BILINEAR
+    stride, memory = np.int32(view.row), view.pixels[view.base :]
+    nearest = record[_MAP.interpolation] != BILINEAR
     for y in range(rows):
         _place_perspective(m, first_x, first_y + y + 0.5, bounds, size, stride, nearest, at, right, down, weights)
         _take_bilinear(row, mirror, memory, at, right, down, weights, fill)
-        emit(row, y, scratch, finish, out, plan)
-    return made, scratch
+        emit(row, y, scratch, output)
+    return view_of(scratch, region, straight, straight)

@@ -7,9 +7,11 @@ import math
 import numpy as np
 
 from dalipipe.backends.kernels.colour import in_memory
-from dalipipe.backends.kernels.views import BASE, MIRROR_X, MIRROR_Y, PIXEL, ROW, canvas, emit, view_of
+from dalipipe.backends.kernels.views import canvas, emit, view_of
 from dalipipe.compilation import compiled
-from dalipipe.recipes.primitives import ARGS, IN_H, IN_W
+from dalipipe.recipes.primitives import IN_H, IN_W, Primitive, places_of
+
+_BLUR = places_of(Primitive.BLUR)
 
 
 @compiled
@@ -41,25 +43,26 @@ def _add_line(total, pixels, begin, pixel, weight):
 
 
 @compiled
-def blur(record, view, pixels, region, final, finish, out, plan):
-    """Blur the region of a BLUR record; return its view and pixels, which lie mirrored as those given do."""
+def blur(record, view, region, output):
+    """Blur the region of a BLUR record; return its view, mirrored as the one given is."""
     top, left, first_y, first_x = in_memory(record, view, region)
-    rows, columns, height, width = region[2], region[3], int(record[IN_H]), int(record[IN_W])
-    across, down = _taps(int(record[ARGS]), record[ARGS + 2]), _taps(int(record[ARGS + 1]), record[ARGS + 2])
+    rows, columns, height, width = region.height, region.width, int(record[IN_H]), int(record[IN_W])
+    sigma = record[_BLUR.sigma]
+    across, down = _taps(int(record[_BLUR.across]), sigma), _taps(int(record[_BLUR.down]), sigma)
     half_x, half_y = len(across) // 2, len(down) // 2
-    pixel, stride = view[PIXEL], view[ROW]
+    pixel, stride = view.pixel, view.row
     # The columns that the taps of the region's columns look at, and which of those stands for each place.
     low, high = max(0, first_x - half_x), min(width, first_x + columns + half_x)
     total = np.empty(3 * (high - low), np.float32)
     column = np.empty(columns + 2 * half_x, np.int64)
     for x in range(len(column)):
         column[x] = 3 * (_reflected(first_x - half_x + x, width) - low)
-    row, scratch, mirror, plan = canvas(region, final, view, plan)
+    row, scratch, mirror, output = canvas(region, view, output)
     for y in range(rows):
         total[:] = np.float32(0.0)
         for tap in range(len(down)):
             line = _reflected(first_y + y + tap - half_y, height)
-            _add_line(total, pixels, view[BASE] + (line - top) * stride + (low - left) * pixel, pixel, down[tap])
+            _add_line(total, view.pixels, view.base + (line - top) * stride + (low - left) * pixel, pixel, down[tap])
         position, step = (4 * (columns - 1), -4) if mirror else (0, 4)
         for x in range(columns):
             for channel in range(3):
@@ -68,5 +71,5 @@ def blur(record, view, pixels, region, final, finish, out, plan):
                     value += across[tap] * total[column[x + tap] + channel]
                 row[position + channel] = np.rint(value)
             position += step
-        emit(row, y, scratch, finish, out, plan)
-    return view_of(region, view[MIRROR_X], view[MIRROR_Y]), scratch
+        emit(row, y, scratch, output)
+    return view_of(scratch, region, view.mirror_x, view.mirror_y)

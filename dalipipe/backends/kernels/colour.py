@@ -7,20 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dalipipe.backends.kernels.views import (
-    BASE,
-    HEIGHT,
-    LEFT,
-    MIRROR_X,
-    MIRROR_Y,
-    PIXEL,
-    ROW,
-    TOP,
-    WIDTH,
-    canvas,
-    emit,
-    view_of,
-)
+from dalipipe.backends.kernels.views import canvas, emit, view_of
 from dalipipe.compilation import compiled
 from dalipipe.recipes.primitives import ARGS, DO, IN_H, IN_W, Primitive
 
@@ -56,13 +43,13 @@ COLOURS = (*_BY_TABLE, _SATURATION, _HUE, _GRAYSCALE, _SHARPNESS)
 @compiled
 def in_memory(record, view, region):
     """Return (top, left) of the pixels in memory and of a region, in px of the image as it lies there, mirrored."""
-    top, left, first_y, first_x = view[TOP], view[LEFT], region[0], region[1]
-    if view[MIRROR_Y]:
+    top, left, first_y, first_x = view.top, view.left, region.top, region.left
+    if view.mirror_y:
         height = int(record[IN_H])
-        top, first_y = height - top - view[HEIGHT], height - first_y - region[2]
-    if view[MIRROR_X]:
+        top, first_y = height - top - view.height, height - first_y - region.height
+    if view.mirror_x:
         width = int(record[IN_W])
-        left, first_x = width - left - view[WIDTH], width - first_x - region[3]
+        left, first_x = width - left - view.width, width - first_x - region.width
     return top, left, first_y, first_x
 
 
@@ -94,26 +81,28 @@ def _grey(red, green, blue):
 
 
 @compiled
-def _mean_grey(view, pixels, coloured):
+def _mean_grey(view, coloured):
+    pixels = view.pixels
     total = 0.0
-    pixel = view[PIXEL]
-    for y in range(view[HEIGHT]):
-        begin = view[BASE] + y * view[ROW]
+    pixel = view.pixel
+    for y in range(view.height):
+        begin = view.base + y * view.row
         line = 0.0
-        for x in range(view[WIDTH]):
+        for x in range(view.width):
             at = begin + x * pixel
             line += _grey(pixels[at], pixels[at + 1], pixels[at + 2]) if coloured else np.float32(pixels[at])
         total += line
-    return np.float32(total / (view[HEIGHT] * view[WIDTH]))
+    return np.float32(total / (view.height * view.width))
 
 
 @compiled
-def _histograms(view, pixels):
+def _histograms(view):
+    pixels = view.pixels
     counts = np.zeros((3, 256), np.int64)
-    pixel = view[PIXEL]
-    for y in range(view[HEIGHT]):
-        begin = view[BASE] + y * view[ROW]
-        for x in range(view[WIDTH]):
+    pixel = view.pixel
+    for y in range(view.height):
+        begin = view.base + y * view.row
+        for x in range(view.width):
             for channel in range(3):
                 counts[channel, pixels[begin + x * pixel + channel]] += 1
     return counts
@@ -151,12 +140,12 @@ def _equalized(counts, table):
 
 
 @compiled
-def _tables(record, view, pixels):
+def _tables(record, view):
     """Return what becomes of each level of each channel, (3, 256) float32 whole levels."""
     do, argument = record[DO], record[ARGS]
     tables = np.empty((3, 256), np.float32)
     if do in (_AUTOCONTRAST, _EQUALIZE):
-        counts = _histograms(view, pixels)
+        counts = _histograms(view)
         for channel in range(3):
             if do == _EQUALIZE:
                 _equalized(counts[channel], tables[channel])
@@ -165,7 +154,7 @@ def _tables(record, view, pixels):
         return tables
     mean = np.float32(0.0)
     if do in (_CONTRAST, _CONTRAST_GREY):
-        mean = _mean_grey(view, pixels, do == _CONTRAST)
+        mean = _mean_grey(view, do == _CONTRAST)
     for level in range(256):
         value = np.float32(level)
         if do == _BRIGHTNESS:
@@ -265,22 +254,22 @@ def _sharp_row(row, place, pixels, at, layout, edges, factor):
 
 
 @compiled
-def colour(record, view, pixels, region, final, finish, out, plan):
-    """Recolour the region of a record; return its view and pixels, which lie mirrored as those given do.
+def colour(record, view, region, output):
+    """Recolour the region of a record; return its view, mirrored as the one given is.
 
     Source: for BRIGHTNESS to SHARPNESS the torchvision.transforms.v2.functional of the same name.
     """
     top, left, first_y, first_x = in_memory(record, view, region)
-    rows, columns = region[2], region[3]
-    pixel, stride, do = view[PIXEL], view[ROW], record[DO]
-    row, scratch, mirror, plan = canvas(region, final, view, plan)
+    rows, columns, pixels = region.height, region.width, view.pixels
+    pixel, stride, do = view.pixel, view.row, record[DO]
+    row, scratch, mirror, output = canvas(region, view, output)
     place = (4 * (columns - 1), -4) if mirror else (0, 4)
     by_table = do in _BY_TABLE
-    tables = _tables(record, view, pixels) if by_table else np.empty((3, 256), np.float32)
+    tables = _tables(record, view) if by_table else np.empty((3, 256), np.float32)
     height, width = int(record[IN_H]), int(record[IN_W])
     edge_x = (0 - first_x, width - 1 - first_x)
     for y in range(rows):
-        at = view[BASE] + (first_y - top + y) * stride + (first_x - left) * pixel
+        at = view.base + (first_y - top + y) * stride + (first_x - left) * pixel
         if by_table:
             _table_row(row, place, pixels, at, pixel, tables)
         elif do == _SHARPNESS:
@@ -288,5 +277,5 @@ def colour(record, view, pixels, region, final, finish, out, plan):
             _sharp_row(row, place, pixels, at, (pixel, stride), (outer, edge_x[0], edge_x[1]), record[ARGS])
         else:
             _pixel_row(row, place, pixels, at, pixel, record)
-        emit(row, y, scratch, finish, out, plan)
-    return view_of(region, view[MIRROR_X], view[MIRROR_Y]), scratch
+        emit(row, y, scratch, output)
+    return view_of(scratch, region, view.mirror_x, view.mirror_y)

@@ -6,25 +6,13 @@ import math
 
 import numpy as np
 
-from dalipipe.backends.kernels.views import (
-    BASE,
-    HEIGHT,
-    LEFT,
-    MIRROR_X,
-    MIRROR_Y,
-    PIXEL,
-    ROW,
-    SLACK,
-    TOP,
-    WIDTH,
-    canvas,
-    emit,
-    view_of,
-)
+from dalipipe.backends.kernels.views import SLACK, canvas, emit, view_of
 from dalipipe.backends.simd import fma4, load4, repeat4, round4, store4, zero4
 from dalipipe.compilation import compiled
 from dalipipe.decisions.regions import axis_support
-from dalipipe.recipes.primitives import ARGS, OUT_H, OUT_W
+from dalipipe.recipes.primitives import OUT_H, OUT_W, Primitive, places_of
+
+_BOX = places_of(Primitive.CROP_RESIZE)
 
 
 @compiled
@@ -142,42 +130,38 @@ def _blend_columns(row, mirror, acc, pixel, starts, weights, room, used):
 
 
 @compiled
-def resize(record, view, pixels, region, final, finish, out, plan):
-    """Resize the box of a CROP_RESIZE record; return the view and the pixels of the region.
+def resize(record, view, region, output):
+    """Resize the box of a CROP_RESIZE record; return the view of the region.
 
     A mirrored view stays mirrored: the box and the region are mirrored instead.
     """
-    box_top, box_left, box_h, box_w = (
-        int(record[ARGS]),
-        int(record[ARGS + 1]),
-        int(record[ARGS + 2]),
-        int(record[ARGS + 3]),
-    )
-    antialias = record[ARGS + 4] > 0
+    box_top, box_left = int(record[_BOX.top]), int(record[_BOX.left])
+    box_h, box_w = int(record[_BOX.height]), int(record[_BOX.width])
+    antialias = record[_BOX.antialias] > 0
     out_h, out_w = int(record[OUT_H]), int(record[OUT_W])
     first_y, first_x, rows, columns = region
-    y0, x0 = box_top - view[TOP], box_left - view[LEFT]
-    if view[MIRROR_Y]:
-        y0, first_y = view[HEIGHT] - y0 - box_h, out_h - first_y - rows
-    if view[MIRROR_X]:
-        x0, first_x = view[WIDTH] - x0 - box_w, out_w - first_x - columns
+    y0, x0 = box_top - view.top, box_left - view.left
+    if view.mirror_y:
+        y0, first_y = view.height - y0 - box_h, out_h - first_y - rows
+    if view.mirror_x:
+        x0, first_x = view.width - x0 - box_w, out_w - first_x - columns
     starts_y, counts_y = np.empty(rows, np.int64), np.empty(rows, np.int64)
     starts_x, counts_x = np.empty(columns, np.int64), np.empty(columns, np.int64)
     weights_y = np.empty(rows * (2 * (box_h // out_h + 1) + 1), np.float32)
     weights_x = np.empty(columns * (2 * (box_w // out_w + 1) + 1), np.float32)
     taps_y = _triangle_weights(box_h, out_h, antialias, first_y, counts_y, starts_y, weights_y)
     taps_x = _triangle_weights(box_w, out_w, antialias, first_x, counts_x, starts_x, weights_x)
-    pixel, stride = view[PIXEL], view[ROW]
+    pixel, stride = view.pixel, view.row
     low_x = starts_x[0]
     span = (starts_x[columns - 1] + counts_x[columns - 1] - low_x) * pixel
     acc = np.zeros(span + pixel * taps_x + SLACK, np.float32)
-    row, scratch, mirror, plan = canvas(region, final, view, plan)
+    row, scratch, mirror, output = canvas(region, view, output)
     used_x = counts_x.max()
     starts_x -= low_x
-    left = view[BASE] + (x0 + low_x) * pixel
+    left = view.base + (x0 + low_x) * pixel
     for y in range(rows):
         weights = weights_y[y * taps_y : y * taps_y + taps_y]
-        _blend_rows(acc[:span], pixels, left + (y0 + starts_y[y]) * stride, stride, weights, counts_y[y])
+        _blend_rows(acc[:span], view.pixels, left + (y0 + starts_y[y]) * stride, stride, weights, counts_y[y])
         _blend_columns(row, mirror, acc, pixel, starts_x, weights_x, taps_x, used_x)
-        emit(row, y, scratch, finish, out, plan)
-    return view_of(region, view[MIRROR_X], view[MIRROR_Y]), scratch
+        emit(row, y, scratch, output)
+    return view_of(scratch, region, view.mirror_x, view.mirror_y)
