@@ -137,6 +137,16 @@ def sharpness(images: DataNode, step: Arguments) -> DataNode:
     return _levels(images + change)
 
 
+def channels(images: DataNode, step: Arguments) -> DataNode:
+    """Put channels into the order with a number: half of it is the first one, odd or even tells which is next."""
+    number = fn.cast(math.floor(step.argument(0)), dtype=types.INT32)
+    first = number // 2
+    low, high = fn.cast(first == 0, dtype=types.INT32), 2 - fn.cast(first == 2, dtype=types.INT32)
+    second = low + (number - 2 * first) * (high - low)
+    order = (first, second, 3 - first - second)
+    return fn.cat(*[images[:, :, channel : channel + 1] for channel in order], axis=2)
+
+
 _STEPS = 16  # levels that are counted side by side
 
 
@@ -188,6 +198,7 @@ TABLE: dict[Primitive, Entry] = {
     Primitive.POSTERIZE: Entry(posterize, _ARITHMETIC),
     Primitive.GRAYSCALE: Entry(grayscale, _ARITHMETIC),
     Primitive.INVERT: Entry(invert, _ARITHMETIC),
+    Primitive.CHANNELS: Entry(channels, "tensor_subscript, cat"),
     Primitive.AUTOCONTRAST: Entry(autocontrast, _REDUCTIONS),
     Primitive.EQUALIZE: Entry(equalize, _REDUCTIONS),
 }

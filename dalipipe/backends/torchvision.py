@@ -21,7 +21,7 @@ from dalipipe.backends.table import Entry
 from dalipipe.decisions import randomness
 from dalipipe.decisions.status import Status, reason_of
 from dalipipe.recipes import Levels, Recipe
-from dalipipe.recipes.primitives import ARGS, BILINEAR, DO, OUT_H, OUT_W, Primitive, places_of
+from dalipipe.recipes.primitives import ARGS, BILINEAR, DO, OUT_H, OUT_W, PERMUTATIONS, Primitive, places_of
 from dalipipe.sampling import Batch
 from dalipipe.sources import Item
 
@@ -132,7 +132,7 @@ def _plain(function: Callable[..., Any]) -> Callable[[torch.Tensor, Record], tor
     return lambda image, record: function(image)
 
 
-def _with(function: Callable[..., Any], kind: Callable[[float], float] = float) -> Callable[..., torch.Tensor]:
+def _with(function: Callable[..., Any], kind: Callable[[float], Any] = float) -> Callable[..., torch.Tensor]:
     return lambda image, record: function(image, kind(record[ARGS]))
 
 
@@ -157,6 +157,7 @@ TABLE: dict[Primitive, Entry] = {
     Primitive.INVERT: Entry(_plain(tv.invert), "invert"),
     Primitive.AUTOCONTRAST: Entry(_plain(tv.autocontrast), "autocontrast"),
     Primitive.EQUALIZE: Entry(_plain(tv.equalize), "equalize"),
+    Primitive.CHANNELS: Entry(_with(tv.permute_channels, lambda number: PERMUTATIONS[int(number)]), "permute_channels"),
     Primitive.BLUR: Entry(_blur, "gaussian_blur"),
 }
 

@@ -17,12 +17,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from itertools import permutations
 from types import MappingProxyType
 from typing import Any, Final
 
 from dalipipe.recipes.layout import places, size_of, spans
 
 NEAREST, BILINEAR = 0, 1
+PERMUTATIONS: Final = tuple(permutations(range(3)))
 DO, IN_H, IN_W, OUT_H, OUT_W, ARGS = range(6)
 
 
@@ -49,6 +51,7 @@ class Primitive(IntEnum):
     EQUALIZE = 17
     BLUR = 18
     CONTRAST_GREY = 19
+    CHANNELS = 20
 
 
 class Reach(Enum):
@@ -285,6 +288,14 @@ DECLARED: Final[Mapping[Primitive, Declaration]] = MappingProxyType(
             Family.COLOUR,
             _says("equalize"),
             gain=_leap,
+        ),
+        Primitive.CHANNELS: Declaration(
+            "put the channels into another order: a number below 6, whose whole part counts `PERMUTATIONS`",
+            "permutation",
+            Reach.POINTWISE,
+            Family.COPY,
+            lambda numbers: "channels {}, {}, {}".format(*PERMUTATIONS[int(numbers["permutation"][0])]),
+            on_grey=Primitive.NOTHING,
         ),
         Primitive.BLUR: Declaration(
             "Gaussian blur: taps across and down, standard deviation in px",

@@ -17,7 +17,7 @@ from dalipipe.decisions.status import Status
 from dalipipe.recipes import Recipe, ops
 from dalipipe.recipes.ops import OPS
 from dalipipe.recipes.ops.building import build_op
-from dalipipe.recipes.primitives import ARGS, DO, Primitive
+from dalipipe.recipes.primitives import ARGS, DO, PERMUTATIONS, Primitive
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
 LEAVES = [name for name, model in OPS.items() if model.stage == "pixels" and not issubclass(model, ops.Container)]
@@ -40,6 +40,8 @@ def params_of(op, records):
             return {"fn_idx": torch.tensor(done + rest)} | {n: factors.get(at) for at, n in enumerate(names)}
         case ops.GaussianBlur():
             return {"sigma": [numbers[2], numbers[2]]}
+        case ops.RandomChannelPermutation():
+            return {"permutation": list(PERMUTATIONS[int(numbers[0])])}
         case ops.RandomPerspective():
             return {"coefficients": numbers[:8]}
         case ops.RandomResizedCrop():

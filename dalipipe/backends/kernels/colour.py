@@ -9,7 +9,7 @@ import numpy as np
 
 from dalipipe.backends.kernels.views import canvas, emit, view_of
 from dalipipe.compilation import compiled
-from dalipipe.recipes.primitives import ARGS, DO, IN_H, IN_W, Primitive
+from dalipipe.recipes.primitives import ARGS, DO, IN_H, IN_W, PERMUTATIONS, Primitive
 
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = (
     Primitive.BRIGHTNESS.value,
@@ -23,7 +23,7 @@ _GRAYSCALE, _INVERT, _SOLARIZE, _POSTERIZE = (
     Primitive.SOLARIZE.value,
     Primitive.POSTERIZE.value,
 )
-_CONTRAST_GREY = Primitive.CONTRAST_GREY.value
+_CONTRAST_GREY, _CHANNELS = Primitive.CONTRAST_GREY.value, Primitive.CHANNELS.value
 _AUTOCONTRAST, _EQUALIZE, _SHARPNESS = Primitive.AUTOCONTRAST.value, Primitive.EQUALIZE.value, Primitive.SHARPNESS.value
 
 _BY_TABLE = (
@@ -36,7 +36,7 @@ _BY_TABLE = (
     _AUTOCONTRAST,
     _EQUALIZE,
 )
-COLOURS = (*_BY_TABLE, _SATURATION, _HUE, _GRAYSCALE, _SHARPNESS)
+COLOURS = (*_BY_TABLE, _SATURATION, _HUE, _GRAYSCALE, _SHARPNESS, _CHANNELS)
 """What `colour` does: by a table of levels, and from the channels of a pixel or those around it."""
 
 
@@ -222,6 +222,10 @@ def _pixel_row(row, place, pixels, at, pixel, record):
         elif do == _GRAYSCALE:
             row[position] = _grey(red, green, blue)
             row[position + 1], row[position + 2] = row[position], row[position]
+        elif do == _CHANNELS:
+            first, second, third = PERMUTATIONS[int(argument)]
+            row[position], row[position + 1] = pixels[begin + first], pixels[begin + second]
+            row[position + 2] = pixels[begin + third]
         else:
             grey = _grey(red, green, blue)
             row[position] = _mixed(red, argument, grey)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from dalipipe.recipes.ops.base import Channels, ImageSpec, Numbers, Op, Probability
-from dalipipe.recipes.primitives import Primitive, on_grey
+from dalipipe.recipes.primitives import PERMUTATIONS, Primitive, on_grey
 from dalipipe.recipes.rules import Rule
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Grayscale",
     "RandomAdjustSharpness",
     "RandomAutocontrast",
+    "RandomChannelPermutation",
     "RandomEqualize",
     "RandomGrayscale",
     "RandomInvert",
@@ -277,6 +278,27 @@ class RandomAdjustSharpness(_Chance):
     def amount(self) -> tuple[float, float]:
         """The same for all samples."""
         return self.sharpness_factor, self.sharpness_factor
+
+
+class RandomChannelPermutation(Op):
+    """Put red, green and blue into a random order, each of the six equally likely. One channel stays as it is.
+
+    Shapes: (H, W, C) uint8 -> (H, W, C) uint8.
+    Source: torchvision.transforms.v2.RandomChannelPermutation.
+    """
+
+    op: Literal["RandomChannelPermutation"] = "RandomChannelPermutation"
+    primitives: ClassVar[tuple[Primitive, ...]] = (Primitive.CHANNELS,)
+    rule: ClassVar[Rule | None] = Rule.CHANCE
+
+    def numbers(self, part: int, channels: int) -> Numbers:
+        """Return that it always acts, and the range that the order is drawn from."""
+        return {"primitive": _for(channels, Primitive.CHANNELS), "p": 1.0, "low": 0.0, "high": float(len(PERMUTATIONS))}
+
+    @property
+    def uniforms(self) -> int:
+        """Act, as always, and which order."""
+        return 2
 
 
 def _kernel(value: Any) -> Any:
