@@ -105,7 +105,7 @@ def _content(value: Any, where: str) -> str:
     if isinstance(value, type) and issubclass(value, tuple) and hasattr(value, "_fields"):  # a named tuple
         return repr(value._fields)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return _content(value._asdict(), where)
+        return _content(dict(zip(value._fields, value, strict=True)), where)
     if isinstance(value, dict):
         return repr(sorted((name, _content(item, where)) for name, item in value.items()))
     if isinstance(value, tuple | list):
