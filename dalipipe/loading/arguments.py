@@ -160,6 +160,29 @@ def chosen_shard(rank: int | None, world_size: int | None, pad: bool, sampler_gi
     return Shard(int(rank), int(world_size), pad)
 
 
+def check_settable(name: str, value: Any) -> None:
+    """Refuse to set an attribute of a loader that would not be noticed any more.
+
+    Raises:
+        ConfigError: it is such.
+    """
+    if name in SETTLED:
+        raise ConfigError(
+            f"DataLoader: {name} can't be set once the loader is made, got {shown(value)}. Make a new one."
+        )
+
+
+def checked_epoch(epoch: int) -> int:
+    """Return the number of an epoch.
+
+    Raises:
+        ConfigError: not a whole number from 0 to 2**32 - 1.
+    """
+    if not whole(epoch) or not 0 <= epoch < 2**32:
+        raise ConfigError(f"DataLoader: epoch must be 0 to 2**32 - 1, got {epoch!r}. Count from 0.")
+    return int(epoch)
+
+
 def checked_seed(seed: int | None, world_size: int | None) -> int | None:
     """Return a seed that was given, as a plain number.
 

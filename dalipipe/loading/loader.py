@@ -14,30 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import default_collate, default_convert
 
-from dalipipe.backends import (
-    CacheMode,
-    Dtype,
-    Finish,
-    Job,
-    MemoryFormat,
-    Output,
-    Result,
-    resolve_backend,
-    with_cache,
-)
-from dalipipe.errors import ConfigError, shown
+from dalipipe.backends import CacheMode, Dtype, Finish, Job, MemoryFormat, Output, Result, resolve_backend, with_cache
+from dalipipe.errors import ConfigError
 from dalipipe.loading.arguments import (
-    SETTLED,
     STATE_VERSION,
     available_threads,
     check_range,
     check_sampling,
+    check_settable,
     check_state,
     check_unused,
+    checked_epoch,
     checked_seed,
     chosen_recipe,
     chosen_shard,
-    whole,
 )
 from dalipipe.loading.course import TOGETHER, Course, Place, Seeds
 from dalipipe.loading.delivery import Delivery
@@ -69,12 +59,10 @@ class DataLoader:
         collate_fn: Not supported but for torch's own default: batches are tensors already.
         pin_memory: Copy batches to page-locked memory, where CUDA works.
         drop_last: Leave out a last (global) batch that is not full.
-        timeout: No meaning here.
-        worker_init_fn: No meaning here, which a warning says: there are no worker processes.
-        multiprocessing_context: No meaning here, which a warning says.
+        worker_init_fn, multiprocessing_context: No meaning here, which a warning says: there are no worker processes.
         generator: What each epoch's seed is drawn from, where `seed` is not given.
-        prefetch_factor: Batches prepared ahead, >= 1; default 2.
-        persistent_workers: No meaning here: threads always persist.
+        prefetch_factor, prefetch: Batches prepared ahead, >= 1; default 2.
+        timeout, persistent_workers: No meaning here: threads always persist.
         pin_memory_device, in_order: No meaning here: batches always come in order.
         recipe: Name of a recipe, path of a TOML file, or a Recipe; by default what the data set's transform says.
         backend: "auto", "dali-gpu", "dali-cpu", "dali-cpu-stock" or "torchvision".
@@ -82,7 +70,6 @@ class DataLoader:
             torch's global generator (torch.manual_seed), when it is iterated.
         num_threads: Threads that decode and augment; by default one for each CPU this process may use.
         device_id: CUDA device of dali-gpu.
-        prefetch: As prefetch_factor.
         dtype: "float32" (the default), "float16", or "uint8": whole levels, neither rescaled nor normalised; the module
             `finish` does the rest on the device.
         memory_format: "contiguous" or "channels_last"; the shape is NCHW either way.
@@ -195,9 +182,9 @@ class DataLoader:
             device_id=device_id,
             output=Output(dtype, memory_format),
         )
-        self.quarantine = Quarantine(self.source, policy)
-        self.quarantine.rank = self.shard.rank
-        self._delivery = Delivery(job, self.backend, self.quarantine)
+        self._quarantine = Quarantine(self.source, policy)
+        self._quarantine.rank = self.shard.rank
+        self._delivery = Delivery(job, self.backend, self._quarantine)
         self.device = self._delivery.device
         self._made = True
 
@@ -207,10 +194,8 @@ class DataLoader:
         Raises:
             ConfigError: one that would not be noticed any more.
         """
-        if self._made and name in SETTLED:
-            raise ConfigError(
-                f"DataLoader: {name} can't be set once the loader is made, got {shown(value)}. Make a new one."
-            )
+        if self._made:
+            check_settable(name, value)
         super().__setattr__(name, value)
 
     def _make_course(self, seeds: Seeds) -> Course:
@@ -283,9 +268,7 @@ class DataLoader:
         Raises:
             ConfigError: not a whole number from 0 to 2**32 - 1.
         """
-        if not whole(epoch) or not 0 <= epoch < 2**32:
-            raise ConfigError(f"DataLoader: epoch must be 0 to 2**32 - 1, got {epoch!r}. Count from 0.")
-        self._course.set_epoch(int(epoch))
+        self._course.set_epoch(checked_epoch(epoch))
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Yield this rank's batches of an epoch as indices, without beginning it.
@@ -318,7 +301,7 @@ class DataLoader:
     def _epoch(self, drawn: int | None) -> Iterator[Any]:
         # An epoch counts from its first batch on: a library may ask for an iterator and drop it.
         self._course.reshard(chosen_shard(*self._wanted))  # torch.distributed may have been initialised meanwhile
-        self.quarantine.rank = self.shard.rank
+        self._quarantine.rank = self.shard.rank
         self._follow()
         place = self._course.begin(drawn)
         results = self._delivery.run(self._course.behind(place))
@@ -348,7 +331,25 @@ class DataLoader:
     @property
     def bad_files(self) -> tuple[BadFile, ...]:
         """The samples that could not be used so far, with path, reason and the epoch in which each was found."""
-        return tuple(self.quarantine.files.values())
+        return tuple(self._quarantine.files.values())
+
+    def add_bad_files(self, files: Iterable[BadFile]) -> None:
+        """Know what the loaders of other ranks could not use: it isn't opened here either.
+
+        Raises:
+            DecodeError: they are more than may be.
+            ConfigError: the list of them can't be written.
+        """
+        self._quarantine.merge(files)
+
+    def load_bad_files(self, state: Any) -> None:
+        """Know the bad files of a loader's state, its "bad", and no others.
+
+        Raises:
+            StateError: it is malformed.
+            ConfigError: the list of them can't be written.
+        """
+        self._quarantine.restore(state)
 
     @property
     def place(self) -> tuple[int, int]:
@@ -368,7 +369,7 @@ class DataLoader:
             "length": len(self.source),
             "data": fingerprint(self.source),
             "recipe": self.recipe.fingerprint(),
-            "bad": self.quarantine.state(),
+            "bad": self._quarantine.state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -382,7 +383,7 @@ class DataLoader:
         """
         check_state(state, self.state_dict())
         self._course.order.check(state["order"], state["position"])
-        self.quarantine.restore(state.get("bad", []))
+        self._quarantine.restore(state.get("bad", []))
         self._course.load(state)
 
     def close(self) -> None:

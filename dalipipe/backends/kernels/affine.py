@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from dalipipe.backends.kernels.views import SLACK, Region, canvas, emit, view_of
@@ -37,6 +39,66 @@ def _loadable(view):
     return view_of(scratch, Region(view.top, view.left, height, width), view.mirror_x, view.mirror_y)
 
 
+class _Image(NamedTuple):
+    """What of an image is in memory.
+
+    Attributes:
+        top: First row that is; so are `left`, `bottom` and `right` the outermost ones, as they lie there.
+        left: See `top`.
+        bottom: See `top`.
+        right: See `top`.
+        height: Of the whole image, px.
+        width: Of the whole image, px.
+        stride: Bytes a row in memory.
+    """
+
+    top: Any
+    left: Any
+    bottom: Any
+    right: Any
+    height: Any
+    width: Any
+    stride: Any
+
+
+class _Taps(NamedTuple):
+    """Where each pixel of a row takes its taps, and their weights; all are written by `_place_...`.
+
+    Attributes:
+        at: (count,) int32: offset of the upper left tap.
+        right: (count,) int32: bytes from there to the tap on the right.
+        down: (count,) int32: bytes from there to the tap below.
+        weights: (5, count) float32: of the four taps, zero outside the image, and their sum.
+    """
+
+    at: Any
+    right: Any
+    down: Any
+    weights: Any
+
+
+@compiled
+def _image_of(record, view, top, left):
+    """Return what of an image a view holds; `top` and `left` are of the view as it lies in memory, mirrored or not."""
+    bottom, right = top + view.height - 1, left + view.width - 1
+    return _Image(
+        np.int32(top),
+        np.int32(left),
+        np.int32(bottom),
+        np.int32(right),
+        np.int32(record[IN_H]),
+        np.int32(record[IN_W]),
+        np.int32(view.row),
+    )
+
+
+@compiled
+def _taps_of(count):
+    """Return room for the taps of so many pixels."""
+    at, right, down = np.empty(count, np.int32), np.empty(count, np.int32), np.empty(count, np.int32)
+    return _Taps(at, right, down, np.empty((5, count), np.float32))
+
+
 @compiled
 def _matrix_in_memory(record, view):
     """Return the record's matrix, and the region's (top, left), for the view as it lies in memory, mirrored or not."""
@@ -52,27 +114,22 @@ def _matrix_in_memory(record, view):
 
 
 @compiled
-def _place_bilinear(row_m, column_m, first_x, y_out, bounds, size, stride, at, right, down, weights):
+def _place_bilinear(matrix, first_x, y_out, image, taps):
     """Write where each pixel of a row of an affine map takes its four taps, and their weights.
 
     Args:
-        row_m: The matrix row that gives x.
-        column_m: The matrix row that gives y.
+        matrix: (6,) from output to input px.
         first_x: First output column.
         y_out: Output row, at its centre.
-        bounds: (top, left, bottom, right) of the px that are in memory, the last ones included.
-        size: (height, width) of the whole image.
-        stride: Bytes a row in memory.
-        at: (count,) int32, written: offset of the upper left tap.
-        right: (count,) int32, written: bytes from there to the tap on the right.
-        down: (count,) int32, written: bytes from there to the tap below.
-        weights: (5, count) float32, written: of the four taps, zero outside the image, and their sum.
+        image: What is in memory.
+        taps: Written.
     """
-    top, left, bottom, right_edge = bounds
+    at, right, down, weights = taps
+    top, left, bottom, right_edge, height, width, stride = image
+    row_m, column_m = matrix[:3], matrix[3:]
     base_x, base_y = row_m[1] * y_out + row_m[2] - 0.5, column_m[1] * y_out + column_m[2] - 0.5
     step_x, step_y = row_m[0], column_m[0]
     w00, w01, w10, w11, mask = weights[0], weights[1], weights[2], weights[3], weights[4]
-    height, width = np.int32(size[0]), np.int32(size[1])
     for i in range(len(at)):
         x_out = np.float64(first_x + i) + 0.5
         x, y = step_x * x_out + base_x, step_y * x_out + base_y
@@ -92,12 +149,13 @@ def _place_bilinear(row_m, column_m, first_x, y_out, bounds, size, stride, at, r
 
 
 @compiled
-def _take_bilinear(row, mirror, pixels, at, right, down, weights, fill):
+def _take_bilinear(row, mirror, pixels, taps, fill):
     """Write a row of pixels of whole levels, each the weighted sum of four taps; taps outside count as zero.
 
     Source: torch.nn.functional.grid_sample (zeros) under torchvision's _apply_grid_transform, which multiplies by the
     mask of the inside once more before it adds the fill.
     """
+    at, right, down, weights = taps
     w00, w01, w10, w11, mask = weights[0], weights[1], weights[2], weights[3], weights[4]
     count = len(at)
     position, step = (4 * (count - 1), -4) if mirror else (0, 4)
@@ -114,21 +172,24 @@ def _take_bilinear(row, mirror, pixels, at, right, down, weights, fill):
 
 
 @compiled
-def _place_nearest(row_m, column_m, first_x, y_out, bounds, size, stride, at, mask):
-    """Write where each pixel of a row of an affine map lies in memory, and 1.0 where that is inside the image."""
-    top, left, bottom, right_edge = bounds
+def _place_nearest(matrix, first_x, y_out, image, taps):
+    """Write where each pixel of a row of an affine map lies in memory, and 1.0 as its sum where that is inside."""
+    at, mask = taps.at, taps.weights[4]
+    top, left, bottom, right_edge, height, width, stride = image
+    row_m, column_m = matrix[:3], matrix[3:]
     base_x, base_y = row_m[1] * y_out + row_m[2] - 0.5, column_m[1] * y_out + column_m[2] - 0.5
     for i in range(len(at)):
         x_out = np.float64(first_x + i) + 0.5
         x, y = np.int32(np.rint(row_m[0] * x_out + base_x)), np.int32(np.rint(column_m[0] * x_out + base_y))
-        inside = (x >= 0) & (x < size[1]) & (y >= 0) & (y < size[0])
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         mask[i] = np.float32(1.0) if inside else np.float32(0.0)
         at[i] = (min(max(y, top), bottom) - top) * stride + 4 * (min(max(x, left), right_edge) - left)
 
 
 @compiled
-def _take_nearest(row, mirror, pixels, at, mask, fill):
+def _take_nearest(row, mirror, pixels, taps, fill):
     """Write a row of pixels: the one at each place, or the fill."""
+    at, mask = taps.at, taps.weights[4]
     count = len(at)
     position, step = (4 * (count - 1), -4) if mirror else (0, 4)
     minus = splat4(np.float32(-1.0))
@@ -143,23 +204,20 @@ def affine(record, view, region, output):
     """Map the region of an AFFINE record; return its view, never mirrored."""
     view = _loadable(view)
     m, top, left = _matrix_in_memory(record, view)
-    bounds = (np.int32(top), np.int32(left), np.int32(top + view.height - 1), np.int32(left + view.width - 1))
-    size = (np.int32(record[IN_H]), np.int32(record[IN_W]))
+    image = _image_of(record, view, top, left)
     first_y, first_x, rows, columns = region
     straight = np.int64(0)
     row, scratch, mirror, output = canvas(region, view_of(view.pixels, region, straight, straight), output)
     fill = _fill(record[_AFFINE.fill : _AFFINE.fill + 3])
-    at, right, down = np.empty(columns, np.int32), np.empty(columns, np.int32), np.empty(columns, np.int32)
-    weights = np.empty((5, columns), np.float32)
-    stride, memory = np.int32(view.row), view.pixels[view.base :]
+    taps, memory = _taps_of(columns), view.pixels[view.base :]
     for y in range(rows):
         y_out = first_y + y + 0.5
         if record[_AFFINE.interpolation] == BILINEAR:
-            _place_bilinear(m[:3], m[3:], first_x, y_out, bounds, size, stride, at, right, down, weights)
-            _take_bilinear(row, mirror, memory, at, right, down, weights, fill)
+            _place_bilinear(m, first_x, y_out, image, taps)
+            _take_bilinear(row, mirror, memory, taps, fill)
         else:
-            _place_nearest(m[:3], m[3:], first_x, y_out, bounds, size, stride, at, weights[4])
-            _take_nearest(row, mirror, memory, at, weights[4], fill)
+            _place_nearest(m, first_x, y_out, image, taps)
+            _take_nearest(row, mirror, memory, taps, fill)
         emit(row, y, scratch, output)
     return view_of(scratch, region, straight, straight)
 
@@ -180,10 +238,10 @@ def _perspective_in_memory(record, view):
 
 
 @compiled
-def _place_perspective(m, first_x, y_out, bounds, size, stride, nearest, at, right, down, weights):
+def _place_perspective(m, first_x, y_out, image, nearest, taps):
     """Write where each pixel of a row takes its taps, and their weights, as `_place_bilinear` and `_place_nearest`."""
-    top, left, bottom, right_edge = bounds
-    height, width = size
+    at, right, down, weights = taps
+    top, left, bottom, right_edge, height, width, stride = image
     for i in range(len(at)):
         x_out = np.float64(first_x + i) + 0.5
         depth = m[6] * x_out + m[7] * y_out + m[8]
@@ -212,18 +270,15 @@ def perspective(record, view, region, output):
     """Map the region of a PERSPECTIVE record; return its view, never mirrored."""
     view = _loadable(view)
     m, top, left = _perspective_in_memory(record, view)
-    bounds = (np.int32(top), np.int32(left), np.int32(top + view.height - 1), np.int32(left + view.width - 1))
-    size = (np.int32(record[IN_H]), np.int32(record[IN_W]))
+    image = _image_of(record, view, top, left)
     first_y, first_x, rows, columns = region
     straight = np.int64(0)
     row, scratch, mirror, output = canvas(region, view_of(view.pixels, region, straight, straight), output)
     fill = _fill(record[_MAP.fill : _MAP.fill + 3])
-    at, right, down = np.empty(columns, np.int32), np.empty(columns, np.int32), np.empty(columns, np.int32)
-    weights = np.empty((5, columns), np.float32)
-    stride, memory = np.int32(view.row), view.pixels[view.base :]
+    taps, memory = _taps_of(columns), view.pixels[view.base :]
     nearest = record[_MAP.interpolation] != BILINEAR
     for y in range(rows):
-        _place_perspective(m, first_x, first_y + y + 0.5, bounds, size, stride, nearest, at, right, down, weights)
-        _take_bilinear(row, mirror, memory, at, right, down, weights, fill)
+        _place_perspective(m, first_x, first_y + y + 0.5, image, nearest, taps)
+        _take_bilinear(row, mirror, memory, taps, fill)
         emit(row, y, scratch, output)
     return view_of(scratch, region, straight, straight)

@@ -138,7 +138,7 @@ class TrainState:
         for loader in (self.loader, self.val):
             if loader is not None and self.processes.size > 1:
                 for files in self.processes.gathered(loader.bad_files):
-                    loader.quarantine.merge(files)
+                    loader.add_bad_files(files)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that changes: tensors, numbers and text, so that torch.load needs no code to read it.
@@ -160,7 +160,7 @@ class TrainState:
             "scaler": self.scaler.state_dict(),
             "stopper": self.stopper.state_dict(),
             "loader": self.loader.state_dict(),
-            "bad_val": [] if self.val is None else self.val.quarantine.state(),
+            "bad_val": [] if self.val is None else self.val.state_dict()["bad"],
             "rng": self.processes.gathered(torch.get_rng_state()),
             "cuda_rng": self.processes.gathered(torch.cuda.get_rng_state(self.device)) if is_cuda else [],
         }
@@ -194,7 +194,7 @@ class TrainState:
         self.scaler.load_state_dict(state["scaler"])
         self.stopper.load_state_dict(state["stopper"])
         if self.val is not None:
-            self.val.quarantine.restore(state["bad_val"])
+            self.val.load_bad_files(state["bad_val"])
         if len(state["rng"]) != self.processes.size:  # other processes than these: they draw anew
             self.processes.seed(self.cfg.seed + 1 + self.epoch)
             return
