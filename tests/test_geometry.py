@@ -19,7 +19,7 @@ from dalipipe.decisions.status import Status, reason_of
 from dalipipe.recipes import Recipe, ops
 from dalipipe.recipes.ops import OPS
 from dalipipe.recipes.ops.building import build_op
-from dalipipe.recipes.ops.geometric import ATTEMPTS
+from dalipipe.recipes.ops.sizing import ATTEMPTS
 from dalipipe.recipes.primitives import ARGS, DO, IN_H, IN_W, OUT_H, OUT_W, Primitive
 
 ROWS = tomllib.loads((Path(__file__).parent / "ops.toml").read_text())

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from dalipipe.compilation import compiled
-from dalipipe.recipes.ops.geometric import ATTEMPTS, shorter_side_size
+from dalipipe.recipes.ops.sizing import ATTEMPTS, shorter_side_size
 from dalipipe.recipes.primitives import DO, OUT_H, OUT_W, Primitive, places_of
 
 resized_size = compiled(shorter_side_size)

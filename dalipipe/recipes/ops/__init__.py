@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dalipipe.recipes.ops import colour, containers, erasing, geometric, policies, ranges
+from dalipipe.recipes.ops import colour, containers, erasing, geometric, policies, ranges, sizing
 from dalipipe.recipes.ops.base import ImageSpec, Numbers, Op
 from dalipipe.recipes.ops.colour import *  # noqa: F403
 from dalipipe.recipes.ops.containers import *  # noqa: F403
@@ -14,8 +14,9 @@ from dalipipe.recipes.ops.geometric import *  # noqa: F403
 from dalipipe.recipes.ops.policies import *  # noqa: F403
 from dalipipe.recipes.ops.policies import Policy
 from dalipipe.recipes.ops.ranges import *  # noqa: F403
+from dalipipe.recipes.ops.sizing import *  # noqa: F403
 
-_MODULES = (geometric, colour, erasing, containers, policies, ranges)
+_MODULES = (sizing, geometric, colour, erasing, containers, policies, ranges)
 _NO_OPS = (Container, Policy)
 
 OPS: Final[dict[str, type[Op]]] = {

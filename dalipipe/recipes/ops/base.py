@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -145,6 +146,17 @@ class Op(BaseModel):
             raise RecipeError(f"{self.op}: {rule}. {advice}.")
 
 
+def check_range(name: str, pair: tuple[float, float] | None, low: float, high: float = math.inf) -> None:
+    """Refuse a pair that is no range within limits.
+
+    Raises:
+        ValueError: names the argument and the limits; pydantic reports it.
+    """
+    if pair is not None and not (low <= pair[0] <= pair[1] <= high):
+        limit = "" if math.isinf(high) else f" <= {high:g}"
+        raise ValueError(f"{name} must be (low, high) with {low:g} <= low <= high{limit}, got {pair}")
+
+
 def _pair(value: Any) -> Any:
     """Turn one side into what a (height, width) field takes."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -163,3 +175,4 @@ Side = Annotated[int, Field(ge=1, le=65535)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_pair)]
 Level = Annotated[float, Field(ge=0, le=255)]
 Fill = Annotated[tuple[Level, Level, Level], BeforeValidator(triple)]
+Range = tuple[float, float]

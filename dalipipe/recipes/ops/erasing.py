@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, model_validator
 
-from dalipipe.recipes.ops.base import ImageSpec, Numbers, Op, Probability, triple
-from dalipipe.recipes.ops.geometric import ATTEMPTS, Range, _check_range
+from dalipipe.recipes.ops.base import ImageSpec, Numbers, Op, Probability, Range, check_range, triple
+from dalipipe.recipes.ops.sizing import ATTEMPTS
 from dalipipe.recipes.primitives import Primitive
 from dalipipe.recipes.rules import Rule
 
@@ -52,8 +52,8 @@ class RandomErasing(Op):
 
     @model_validator(mode="after")
     def _ranges(self) -> RandomErasing:
-        _check_range("scale", self.scale, 0.0, 1.0)
-        _check_range("ratio", self.ratio, 1e-6)
+        check_range("scale", self.scale, 0.0, 1.0)
+        check_range("ratio", self.ratio, 1e-6)
         return self
 
     @property
