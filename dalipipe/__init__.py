@@ -67,7 +67,7 @@ _HOMES = {
     "Source": "sources",
     "dali_iterator": "loading",
     "list_recipes": "recipes",
-    "load_model": "training.trained",
+    "load_model": "training.network",
     "preview": "pictures",
     "split_sources": "sources",
 }
