@@ -144,7 +144,13 @@ def text(photos, capsys) -> None:
     assert len(augment.variants(sentences[0], 4)) == 4
 
 
+def api(photos, capsys) -> None:
+    """Whether it runs, test_api.py says."""
+    assert code_of("api").startswith("pdoc ")
+
+
 CHECKS: dict[str, Callable[..., None]] = {
+    "api": api,
     "install-and-train": install_and_train,
     "install-and-test": install_and_test,
     "set-up": set_up,
