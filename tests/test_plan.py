@@ -24,24 +24,19 @@ def words(text: str) -> list[int]:
 @pytest.mark.parametrize(("counter", "key", "answer"), KNOWN)
 def test_philox_gives_the_published_answers(counter, key, answer):
     low, high = words(key)
-    found = philox([np.uint64(word) for word in words(counter)], low | (high << 32))
-    assert [int(word) for word in found] == words(answer)
+    assert philox([words(counter)], low | (high << 32)).tolist() == [words(answer)]
 
 
 def test_philox_gives_the_published_answers_in_arrays():
-    counters = np.array(
-        [words(counter) for counter, key, _ in KNOWN if key == "00000000 00000000"] * 3, dtype=np.uint64
-    )
-    found = np.stack(philox(counters.T, 0), axis=-1)
-    assert found.tolist() == [words(KNOWN[0][2])] * 3
+    assert philox([words(KNOWN[0][0])] * 3, 0).tolist() == [words(KNOWN[0][2])] * 3
 
 
 def test_uniforms_are_philox_of_sample_occurrence_epoch_and_op():
     """The layout of the counter is what lets a later version, or another program, draw the same numbers."""
     drawn = uniforms(COUNTS, seed=(7 << 32) | 5, epoch=3, indices=[11], occurrences=[2])
     key = (7 << 32) | 5
-    op_0_block_1 = philox([np.uint64(n) for n in (11, 2, 3, (0 << 16) | 1)], key)
-    op_3_block_1 = philox([np.uint64(n) for n in (11, 2, 3, (3 << 16) | 1)], key)
+    op_0_block_1 = philox([(11, 2, 3, (0 << 16) | 1)], key)[0]
+    op_3_block_1 = philox([(11, 2, 3, (3 << 16) | 1)], key)[0]
     assert drawn[0, 4:8].tolist() == [int(word) / 2**32 for word in op_0_block_1]
     assert drawn[0, 27:29].tolist() == [int(word) / 2**32 for word in op_3_block_1[:2]]
 

@@ -8,22 +8,15 @@ Source: Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_MULTIPLIER_0, _MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
-_MULTIPLIERS = np.array((_MULTIPLIER_0, _MULTIPLIER_1), dtype=np.uint64)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
-_LOW = np.uint64(0xFFFFFFFF)
-_HALF = np.uint64(32)
 _ROUNDS = 10
-_DIGIT = np.uint64(16)
-_FEW_BLOCKS = 128  # beyond these, arrays pay
 
 ORDER_POSITION = 0xFFFF
 """The op position that stands for the order of an epoch: no recipe has so many ops."""
@@ -35,21 +28,19 @@ MIX_POSITION = 0xFFFD
 """The op position that stands for the mixing of a batch, whose number and rank stand for index and occurrence."""
 
 
-def philox(counter: Sequence[NDArray[np.uint64] | np.uint64], key: int) -> tuple[NDArray[np.uint64], ...]:
-    """Return four arrays of 32 random bits (in uint64) for four broadcastable arrays of 32-bit counters.
+def philox(counters: ArrayLike, key: int) -> NDArray[np.uint64]:
+    """Return four words of 32 random bits for each counter.
 
     Args:
-        counter: Words 0 to 3 of the counter, each < 2**32.
+        counters: (n, 4), words 0 to 3 of each, < 2**32.
         key: The 64-bit key.
+
+    Shapes: -> (n, 4) uint64.
     """
-    c0, c1, c2, c3 = np.broadcast_arrays(*counter)
-    even, odd = np.stack((c0, c2)), np.stack((c1, c3))
-    pair = (2, *(1,) * c0.ndim)
-    multipliers = _MULTIPLIERS.reshape(pair)
-    for keys in _round_keys(key):
-        product = (multipliers * even)[::-1]
-        even, odd = (product >> _HALF) ^ odd ^ keys.reshape(pair), product & _LOW
-    return even[0], odd[0], even[1], odd[1]
+    from dalipipe.decisions.philox import blocks  # here, so that whoever draws nothing need not load Numba
+
+    drawn: NDArray[np.uint64] = blocks(np.asarray(counters, np.uint64), _round_keys(key))
+    return drawn
 
 
 @lru_cache(maxsize=64)
@@ -86,9 +77,7 @@ def uniforms(
 
     Shapes: indices (n,) -> (n, sum(counts)) float64 in [0, 1), multiples of 2**-32.
     """
-    from dalipipe.decisions.philox import (
-        sample,  # here, so that who draws `streams` only, for sentences, need not load Numba
-    )
+    from dalipipe.decisions.philox import sample
 
     words, wanted = _layout(tuple(counts))
     index = np.atleast_1d(np.asarray(indices)).astype(np.uint64)
@@ -111,33 +100,8 @@ def substitute(seed: int, epoch: int, index: int, occurrence: int, attempt: int)
         A uniform number in [0, 1), a multiple of 2**-32: how far down the class the substitute stands; and the
         occurrence of its random decisions, 2**31 to 2**32 - 1, which no sample reaches by itself.
     """
-    words = (index, occurrence, epoch, SUBSTITUTE_POSITION << 16 | attempt)
-    far, again, _, _ = philox([np.uint64(word) for word in words], seed)
-    return float(far) * 2.0**-32, int(again) | 1 << 31
-
-
-def _philox_lanes(
-    c0: Sequence[int], c1: Sequence[int], c2: int, c3: Sequence[int], key: int
-) -> Iterator[tuple[int, ...]]:
-    """Return the four words of each block, as `philox` does, without the cost of starting arrays.
-
-    Python's integers hold a lane of 64 bits for each block: one multiplication does them all, and none flows over,
-    since a product of two words of 32 bits takes no more.
-    """
-    lanes = struct.Struct(f"<{len(c0)}Q")
-    low, round_keys = _lane_constants(len(c0), key)
-    w0, w1, w2, w3 = (int.from_bytes(lanes.pack(*words), "little") for words in (c0, c1, [c2] * len(c0), c3))
-    for k0, k1 in round_keys:
-        p0, p1 = _MULTIPLIER_0 * w0, _MULTIPLIER_1 * w2
-        w0, w1, w2, w3 = (p1 >> 32) & low ^ w1 ^ k0, p1 & low, (p0 >> 32) & low ^ w3 ^ k1, p0 & low
-    return zip(*(lanes.unpack(word.to_bytes(lanes.size, "little")) for word in (w0, w1, w2, w3)), strict=True)
-
-
-@lru_cache(maxsize=256)
-def _lane_constants(blocks: int, key: int) -> tuple[int, list[tuple[int, int]]]:
-    """Return in so many lanes the mask of the lower word, and the key of each round."""
-    ones = sum(1 << 64 * lane for lane in range(blocks))
-    return 0xFFFFFFFF * ones, [(int(k0) * ones, int(k1) * ones) for k0, k1 in _round_keys(key)]
+    ((far, again, _, _),) = philox([(index, occurrence, epoch, SUBSTITUTE_POSITION << 16 | attempt)], seed).tolist()
+    return far * 2.0**-32, again | 1 << 31
 
 
 def streams(
@@ -159,24 +123,17 @@ def streams(
     Returns:
         For each sample its numbers, float64 in [0, 1), multiples of 2**-32.
     """
-    counts = [-(-length // 4) for length in lengths]
-    if sum(counts) <= _FEW_BLOCKS:
-        c0 = [index for index, count in zip(indices, counts, strict=True) for _ in range(count)]
-        c1 = [occurrence for occurrence, count in zip(occurrences, counts, strict=True) for _ in range(count)]
-        c3 = [position << 16 | block for count in counts for block in range(count)]
-        flat = [word * 2.0**-32 for block in _philox_lanes(c0, c1, epoch, c3, seed) for word in block]
-        starts = accumulate((4 * count for count in counts), initial=0)
-        return [flat[start : start + length] for start, length in zip(starts, lengths, strict=False)]
-    repeats = np.array(counts)
-    ends = np.cumsum(repeats)
-    block = (np.arange(ends[-1]) - np.repeat(ends - repeats, repeats)).astype(np.uint64)
-    index = np.repeat(np.array(indices, dtype=np.uint64), repeats)
-    occurrence = np.repeat(np.array(occurrences, dtype=np.uint64), repeats) | (block >> _DIGIT) << _DIGIT
-    word = np.uint64(position << 16) | block & np.uint64(0xFFFF)
-    drawn = np.stack(philox((index, occurrence, np.uint64(epoch), word), seed), axis=-1).ravel() * 2.0**-32
-    flat = drawn.tolist()
-    starts = (4 * (ends - repeats)).tolist()
-    return [flat[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+    from dalipipe.decisions.philox import stream
+
+    wanted, index, occurrence = (
+        np.array(lengths, np.int64),
+        np.array(indices, np.uint64),
+        np.array(occurrences, np.uint64),
+    )
+    word = np.uint64(position << 16)
+    flat = stream(wanted, index, occurrence, np.uint64(epoch), word, _round_keys(seed)).tolist()
+    starts = accumulate(lengths, initial=0)
+    return [flat[start : start + length] for start, length in zip(starts, lengths, strict=False)]
 
 
 def permutation(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -184,6 +141,7 @@ def permutation(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
     The samples are sorted by 64 random bits each, so the order of the samples that two data sets share is the same too.
     """
-    index = np.arange(length, dtype=np.uint64)
-    high, low, _, _ = philox((index, np.uint64(0), np.uint64(epoch), np.uint64(ORDER_POSITION << 16)), seed)
-    return np.argsort((high << _HALF) | low, kind="stable").astype(np.int64)
+    counters = np.zeros((length, 4), np.uint64)
+    counters[:, 0], counters[:, 2], counters[:, 3] = np.arange(length), epoch, ORDER_POSITION << 16
+    drawn = philox(counters, seed)
+    return np.argsort(drawn[:, 0] << np.uint64(32) | drawn[:, 1], kind="stable").astype(np.int64)
