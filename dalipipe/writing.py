@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import re
 import stat
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from dalipipe.errors import ConfigError
 
@@ -27,6 +28,15 @@ _OWN_STREAM: Final = re.compile(r"/proc/(?:self|(\d+))/fd/(\d+)")
 _LINKS: Final = 40  # followed one after the other, as Linux does
 _BY_NAME: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV)
 """Why a file can't be replaced that may still be written to: the directory is another's, or the file is mounted."""
+
+
+def to_json(value: Any) -> str:
+    """Return results as JSON, indented, with a line feed at the end. What is no number in JSON, NaN say, is refused.
+
+    Raises:
+        ValueError: a float that is none.
+    """
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def write_file(path: Path, write: Write) -> int:

@@ -15,7 +15,7 @@ import dalipipe
 from dalipipe import Recipe
 from dalipipe.backends import Finish, Job, Output, compile_recipe
 from dalipipe.errors import ConfigError, RecipeError, SourceError
-from dalipipe.pictures.contact_sheet import _draw
+from dalipipe.pictures import augmented
 from dalipipe.recipes.ops.building import build_op
 from dalipipe.sampling import Batch
 from dalipipe.sources import ArraySource
@@ -218,7 +218,7 @@ def test_pictures_and_parity_take_grey_recipes(tmp_path):
         channels=3,
     )
     source = ArraySource(RNG.integers(0, 256, (4, 19, 23, 3), dtype=np.uint8), [0, 0, 1, 1])
-    pictures, bad = _draw(Job(source, made, batch_size=4), "torchvision", range(1), np.arange(4))
+    pictures, bad = augmented(Job(source, made, batch_size=4), "torchvision", range(1), np.arange(4))
     assert pictures[0].shape == (4, 16, 16, 3)
     assert not bad
     for place in range(4):

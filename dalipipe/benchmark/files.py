@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Final
 
 from dalipipe.benchmark.report import Report
 from dalipipe.errors import ConfigError
-from dalipipe.writing import ending_of, write_file
+from dalipipe.writing import ending_of, to_json, write_file
 
 PLOT_ENDINGS: Final = (".png", ".svg", ".pdf")
 
@@ -20,7 +19,7 @@ def write_json(report: Report, path: Path) -> None:
     Raises:
         ConfigError: the file can't be written.
     """
-    text = json.dumps(report.plain(), indent=2, allow_nan=False) + "\n"
+    text = to_json(report.plain())
     write_file(path, lambda file: file.write(text.encode("utf-8")))
 
 

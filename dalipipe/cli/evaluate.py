@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from rich.text import Text
 from dalipipe.cli.console import printable, results
 from dalipipe.cli.paths import given_path
 from dalipipe.errors import ConfigError
+from dalipipe.writing import to_json
 
 if TYPE_CHECKING:
     from dalipipe.training.measures.evaluation import Evaluation
@@ -74,7 +74,7 @@ def evaluate(
             }
             for one in found.mistakes()
         ]
-        typer.echo(json.dumps({"data": images, **found.plain(), "mistakes": mistakes, "bad_files": bad}, indent=2))
+        typer.echo(to_json({"data": images, **found.plain(), "mistakes": mistakes, "bad_files": bad}), nl=False)
         return
     _show(found, images, [source.name(one.index) for one in found.mistakes(_MOST_MISTAKES)])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ from dalipipe.cli.console import complain, printable, results
 from dalipipe.cli.paths import given_path
 from dalipipe.cli.statuses import FAILED
 from dalipipe.errors import ConfigError, SourceError
+from dalipipe.writing import to_json
 
 if TYPE_CHECKING:
     from dalipipe.training.measures.prediction import Prediction
@@ -95,7 +95,7 @@ class _Json:
         self._rows.append(row)
 
     def end(self) -> None:
-        typer.echo(json.dumps(self._rows, indent=2))
+        typer.echo(to_json(self._rows), nl=False)
 
 
 class _Csv:

@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from dalipipe import samples
-from dalipipe.backends import Job, compile_recipe
+from dalipipe.backends import Job
 from dalipipe.backends.torchvision import decode
 from dalipipe.decisions import randomness
 from dalipipe.decisions.program import program
 from dalipipe.errors import SourceError, listed
 from dalipipe.parity.images import open_images, spread_out
+from dalipipe.pictures.augmented import augmented
 from dalipipe.pictures.canvas import ACCENT, GREY, INK, Canvas
 from dalipipe.recipes import Recipe
 from dalipipe.recipes.primitives import in_words
-from dalipipe.sampling import Batch
 from dalipipe.sources import Source, name_of, split_sources
 
 _TILE: Final = 128
@@ -69,7 +67,7 @@ def preview(
     source = _training_images(data) if data is None or isinstance(data, str | os.PathLike) else data
     epochs = range(epoch, epoch + (variants if loaded.is_random else 1))
     indices = np.array(spread_out(len(source), images), np.int64)
-    made, bad = _draw(Job(source, loaded, seed, batch_size=len(indices)), backend, epochs, indices)
+    made, bad = augmented(Job(source, loaded, seed, batch_size=len(indices)), backend, epochs, indices)
     good = [place for place in range(len(indices)) if place not in bad]
     reasons = [f"{name_of(source, int(indices[place]))}: {reason}" for place, reason in bad.items()]
     if not good:
@@ -121,35 +119,6 @@ def _training_images(data: str | os.PathLike[str] | None) -> Source:
         return split_sources(root)[0]
     except SourceError:
         return open_images(root)
-
-
-def _draw(
-    job: Job, backend: str, epochs: range, indices: NDArray[np.int64]
-) -> tuple[list[NDArray[np.uint8]], dict[int, str]]:
-    """Return the images of each epoch, (n, H, W, 3) uint8, and why those at some places can't be used in some epoch."""
-    batches = [Batch(number, indices, np.zeros_like(indices)) for number in epochs]
-    made: list[dict[int, NDArray[np.uint8]]] = []
-    bad: dict[int, str] = {}
-    executor = compile_recipe(job, backend)
-    try:
-        for result in executor.run(batches):
-            good = iter(_pixels(result.images, job.recipe))
-            made.append({place: next(good) for place in range(len(indices)) if place not in result.failures})
-            bad |= result.failures
-    finally:
-        executor.close()
-    kept = [place for place in range(len(indices)) if place not in bad]
-    return [np.stack([images[place] for place in kept]) if kept else np.empty(0, np.uint8) for images in made], bad
-
-
-def _pixels(images: torch.Tensor, recipe: Recipe) -> NDArray[np.uint8]:
-    """Return images as a network gets them as levels that people can look at, (n, H, W, 3)."""
-    levels = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().double().numpy()
-    if recipe.levels is not None:
-        mean, std = recipe.levels
-        levels = levels * std + mean
-    pixels: NDArray[np.uint8] = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-    return pixels
 
 
 def decided(recipe: Recipe, seed: int, epoch: int, index: int, size: tuple[int, ...]) -> list[str]:

@@ -152,6 +152,12 @@ def test_augmentations_are_what_training_will_see(make_image_folder):
     assert len({name.split("_")[0] for name in sheet.names}) == 3  # each class has one
 
 
+def test_what_is_erased_after_normalising_is_shown_too(make_image_folder):
+    source = FolderSource(make_image_folder())
+    sheet = augmentation_sheet(source, Recipe.load("imagenet-train-strong"), seed=7, images=4, epochs=3)
+    assert {image.shape for row in sheet.rows for image in row[1:]} == {(224, 224, 3)}
+
+
 def test_a_file_that_only_a_backend_can_read_is_a_grey_tile(make_image_folder):
     source = FolderSource(make_image_folder())
     Path(source.item(0)).write_bytes(b"no image")

@@ -6,15 +6,15 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dalipipe.backends import Job, Output, compile_recipe
+from dalipipe.backends import Job
+from dalipipe.pictures import augmented
 from dalipipe.recipes import Recipe
-from dalipipe.sampling import Batch
 from dalipipe.sources import Item, Source, name_of
 from dalipipe.sources.reading import open_ordinary
 
@@ -107,17 +107,9 @@ def augmentation_sheet(source: Source, recipe: Recipe, seed: int, images: int = 
     """
     chosen = _spread(source, images)
     columns = range(epochs if recipe.is_random else 1)
-    batches = [Batch(epoch, chosen, np.zeros_like(chosen)) for epoch in columns]
-    job = Job(source, recipe, seed, batch_size=len(chosen), output=Output("uint8"))
-    executor = compile_recipe(job, _BACKEND)
-    try:
-        results = list(executor.run(batches))
-    finally:
-        executor.close()
+    made, bad = augmented(Job(source, recipe, seed, batch_size=len(chosen)), _BACKEND, columns, chosen)
     # An image that can't be decoded ends a run, or was left out of it: what remains is the same in each epoch.
-    good = [position for position in range(len(chosen)) if position not in results[0].failures]
-    colours = (result.images.expand(-1, 3, -1, -1) for result in results)
-    made: list[Any] = [images.permute(0, 2, 3, 1).contiguous().cpu().numpy() for images in colours]
+    good = [position for position in range(len(chosen)) if position not in bad]
     height, width = recipe.output_shape[1:]
     rows = tuple(
         (thumbnail(source, int(chosen[position]), max(height, width)), *(epoch[number] for epoch in made))

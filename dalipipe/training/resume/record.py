@@ -10,7 +10,7 @@ from dalipipe.errors import ConfigError, WeightsError
 from dalipipe.training.config import CONFIG, QUARANTINE
 from dalipipe.training.measures.metrics import EpochMetrics
 from dalipipe.training.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from dalipipe.writing import remove_temporaries, write_file
+from dalipipe.writing import remove_temporaries, to_json, write_file
 
 METRICS: Final = "metrics.jsonl"
 TIMING: Final = "timing.jsonl"
@@ -124,7 +124,7 @@ class RunRecord:
         Raises:
             ConfigError: the file can't be written.
         """
-        text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
+        text = to_json(summary)
         write_file(self.directory / SUMMARY, lambda file: file.write(text.encode("ascii")))
 
 
