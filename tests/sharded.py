@@ -1,4 +1,4 @@
-"""What each of several processes does and sees of a loader that shards by itself: functions for `tests.ranks`."""
+"""What each of several processes does and sees of a loader that shards by itself: functions for `tests.warm`."""
 
 from pathlib import Path
 from typing import Any

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 import dalipipe
 from dalipipe.errors import ConfigError
 from dalipipe.sampling import Cut, Shard
-from tests.ranks import run_ranks
 from tests.sharded import alone_and_together, batches_and_images
+from tests.warm import run_ranks
 
 lengths = st.integers(0, 60)
 sizes = st.integers(1, 7)

@@ -1,11 +1,10 @@
-"""Takes files that claim too many px, and batches of large images, through the backends; prints the cost, as JSON.
+"""Takes files that claim too many px, and batches of large images, through the backends, and measures the cost.
 
-To be run as a process of its own, whose peak of memory counts: python -m tests.faults.memory
+To be run in a process of its own, whose peak of memory counts.
 """
 
 import ctypes
 import io
-import json
 import math
 import re
 from pathlib import Path
@@ -82,7 +81,7 @@ def run(backend: str, claims: dict[str, bytes], cache: bool = False) -> dict[str
     return {"reasons": reasons, "delivered": delivered, "grown_mb": round(grown)}
 
 
-def run_large(backend: str, decoded_bytes: float) -> dict[str, int]:
+def run_large(backend: str, decoded_bytes: float) -> dict[str, object]:
     """Run a batch of large images, decoded whole; return how many came, and by how many MB the process grew."""
     items = []
     for number in range(LARGE_COUNT):
@@ -101,17 +100,14 @@ def run_large(backend: str, decoded_bytes: float) -> dict[str, int]:
     return {"delivered": delivered, "grown_mb": round(grown)}
 
 
-def main() -> None:
+def measure() -> dict[str, dict[str, object]]:
+    """Return what `run` and `run_large` do for each backend."""
     claims = {name: make(*size) for name, (make, size) in (CLAIMS | NEAR_CLAIMS).items()}
     backends = [name for name in BACKENDS if name != "dali-gpu"]
-    found = {backend: run(backend, claims) for backend in backends}
+    found: dict[str, dict[str, object]] = {backend: run(backend, claims) for backend in backends}
     found["dali-cpu with a cache"] = run("dali-cpu", claims, cache=True)
     found["within the limit"] = run("dali-cpu", {"large": progressive_jpeg(WITHIN_PX, WITHIN_PX)})
     for backend in ("dali-cpu", "dali-cpu-stock"):
         found[f"{backend} in parts"] = run_large(backend, 80_000_000)
     found["at once"] = run_large("dali-cpu", math.inf)
-    print(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()
+    return found

@@ -211,6 +211,11 @@ def attempt(backend: str, first: int, count: int) -> Tally:
     return tally
 
 
+def attempts(counts: Mapping[str, int]) -> dict[str, Tally]:
+    """As `attempt` for the first so many damaged files, by backend."""
+    return {backend: attempt(backend, 0, count) for backend, count in counts.items()}
+
+
 def in_process(command: Sequence[str], limit_s: float) -> tuple[list[Tally], str]:
     """Run a command that prints Tallies as JSON, one a line.
 

@@ -1,10 +1,5 @@
-"""Reads files that something else overwrites meanwhile; prints what became of them, as JSON.
+"""Reads files that something else overwrites meanwhile: in a process of its own, since what goes wrong ends it."""
 
-In a process of its own, since what goes wrong ends it: python -m tests.faults.overwriting BACKEND SECONDS
-"""
-
-import json
-import sys
 import tempfile
 import threading
 import time
@@ -30,8 +25,8 @@ def _overwrite(paths: list[Path], data: list[bytes], stop: threading.Event) -> N
                 file.write(content)
 
 
-def main(backend: str, seconds: float) -> None:
-    """Run epochs for a while; every second file is overwritten."""
+def read(backend: str, seconds: float) -> dict[str, int]:
+    """Run epochs for a while; every second file is overwritten. Return what became of them."""
     found = {"epochs": 0, "delivered": 0, "untouched that failed": 0}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "a")
@@ -54,8 +49,4 @@ def main(backend: str, seconds: float) -> None:
         stop.set()
         thread.join()
         executor.close()
-    print(json.dumps({key: int(value) for key, value in found.items()}))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    return {key: int(value) for key, value in found.items()}

@@ -8,23 +8,21 @@ import torch
 
 from dalipipe.backends.base import Result
 from dalipipe.sampling import Batch
-from tests.faults.mutations import Tally, damaged, in_process, main, originals, portion
+from tests.faults.mutations import Tally, attempts, damaged, in_process, main, originals
+from tests.warm import run_apart
 
 COUNTS = {"dali-cpu": 928, "dali-cpu-stock": 640, "torchvision": 480}  # 2,048 files, in whole epochs
 
 
 @pytest.fixture(scope="module")
 def outcomes():
-    """What became of the files, by backend, and what went wrong."""
-    tallies, trouble = portion({backend: range(count) for backend, count in COUNTS.items()}, limit_s=240)
-    return dict(zip(COUNTS, tallies, strict=False)), trouble
+    """What became of the files, by backend, in a process of its own: it may crash or hang."""
+    return run_apart(attempts, COUNTS)
 
 
 @pytest.mark.parametrize("backend", COUNTS)
 def test_damaged_files_cost_themselves_at_most(backend, outcomes):
-    tallies, trouble = outcomes
-    assert not trouble
-    tally = tallies[backend]
+    tally = outcomes[backend]
     assert not tally.wrong, tally
     assert tally.tried == tally.good == COUNTS[backend] == tally.delivered + tally.failed
     # Were all of them refused, or none, the damage would not reach the decoders.

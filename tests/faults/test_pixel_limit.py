@@ -1,10 +1,6 @@
 """An image that claims more px than Pillow's limit is refused before it is decoded, and so before it takes memory."""
 
 import io
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +12,8 @@ from dalipipe.limits import pixel_limit
 from dalipipe.recipes import Recipe, ops
 from dalipipe.sampling import batched
 from tests.faults.headers import CLAIMS, NEAR_CLAIMS
-from tests.faults.memory import LARGE_COUNT, LARGE_PX, Items
+from tests.faults.memory import LARGE_COUNT, LARGE_PX, Items, measure
+from tests.warm import run_apart
 
 CPU_BACKENDS = [name for name in BACKENDS if name != "dali-gpu"]
 ROOT = Path(__file__).parents[2]
@@ -27,13 +24,7 @@ RECIPE = Recipe(name="test", ops=(ops.RandomResizedCrop(size=7), ops.ToDtype(sca
 
 @pytest.fixture(scope="module")
 def measured():
-    command = [sys.executable, "-W", "ignore", "-m", "tests.faults.memory"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    result = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    return json.loads(result.stdout)
+    return run_apart(measure)
 
 
 @pytest.mark.parametrize("kind", [*CPU_BACKENDS, "dali-cpu with a cache"])

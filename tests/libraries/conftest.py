@@ -7,7 +7,7 @@ from dalipipe import DataLoader, Recipe
 from dalipipe.recipes import ops
 from dalipipe.sources import ArraySource
 from tests.libraries.two_processes import with_both
-from tests.ranks import run_ranks
+from tests.warm import run_ranks
 
 RECIPE = Recipe(name="test", ops=(ops.RandomCrop(size=(7, 5)), ops.Normalize(mean=(0.5,) * 3, std=(0.25,) * 3)))
 

@@ -1,4 +1,4 @@
-"""What two processes see of Lightning's Trainer and of accelerate's loop, two epochs each: for `tests.ranks`."""
+"""What two processes see of Lightning's Trainer and of accelerate's loop, two epochs each: for `tests.warm`."""
 
 import lightning
 import numpy as np

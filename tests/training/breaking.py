@@ -7,6 +7,7 @@ from torch import nn
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.network.checkpoint import load_checkpoint
 from dalipipe.training.observer import Observer
+from dalipipe.training.run import loop
 from dalipipe.training.run.loop import train
 
 RECIPE = """
@@ -35,6 +36,21 @@ def config(data, output="run", **options):
              "backend": "torchvision", "threads": 1, "report": False, "checkpoint_every": "1",
              "data": data / "images", "output": data / output, **options}  # fmt: skip
     return TrainConfig(**{**given, "recipe": str(data / given["recipe"])})
+
+
+MANY_EPOCHS = 30
+
+
+def many_epochs(data):
+    """Return a run that is long enough to be killed in, from outside."""
+    return config(data, epochs=MANY_EPOCHS, patience=0, checkpoint_every="3")
+
+
+def train_many_epochs(data):
+    """Train that, in a process that has only this to do."""
+    torch.set_num_threads(1)
+    loop.create_model = tiny_model
+    train(many_epochs(data))
 
 
 class Killed(BaseException):

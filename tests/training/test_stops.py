@@ -5,19 +5,19 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from dalipipe.errors import ConfigError, StoppedError
 from dalipipe.training.intervals import Interval
 from dalipipe.training.network.checkpoint import load_checkpoint
+from dalipipe.training.run import loop
 from dalipipe.training.run.interruption import Interruption, interruptible
 from dalipipe.training.run.loop import train
-from tests.training.breaking import Watching, assert_same, config, resume
+from tests.training.breaking import MANY_EPOCHS, Watching, assert_same, config, many_epochs, resume, train_many_epochs
+from tests.warm import started
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,6 @@ def test_a_fold_is_stopped_and_the_whole_is_gone_on_with(data):
 
 
 def test_a_signal_that_comes_while_a_fold_is_concluded_is_not_lost(data, monkeypatch):
-    from dalipipe.training.run import loop
 
     summarise = loop.summarise
     monkeypatch.setattr(loop, "summarise", lambda *a: (os.kill(os.getpid(), signal.SIGTERM), summarise(*a))[1])
@@ -238,32 +237,21 @@ def test_a_read_only_directory_is_refused_before_anything_is_done(data, disk):
 
 # -------------------------------------------------------------------------------------------------------------- kills
 
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-from dalipipe.training.run import loop
-from tests.training.breaking import config, tiny_model
-
-torch.set_num_threads(1)
-loop.create_model = tiny_model
-loop.train(config(Path(sys.argv[1]), epochs=60, patience=0, checkpoint_every="3"))
-"""
-
 
 def test_kill_9_at_a_random_moment(data):
-    cfg = config(data, epochs=60, patience=0, checkpoint_every="3")
+    cfg = many_epochs(data)
     train(cfg.model_copy(update={"output": data / "whole"}))
     rng = random.Random(seed := int.from_bytes(os.urandom(4), "big"))
-    metrics, epochs = data / "run/metrics.jsonl", rng.randint(1, 30)
-    with subprocess.Popen([sys.executable, "-c", SCRIPT, str(data)], cwd=Path(__file__).parents[2]) as process:
+    metrics, epochs = data / "run/metrics.jsonl", rng.randint(1, MANY_EPOCHS // 2)
+    with started(train_many_epochs, data) as process:
         began = time.monotonic()
         while (len(metrics.read_bytes().splitlines()) if metrics.exists() else 0) < epochs:
-            assert time.monotonic() < began + 240 and process.poll() is None, seed
+            assert time.monotonic() < began + 240 and process.is_alive(), seed
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(60) == -signal.SIGKILL, seed
+        process.kill()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL, seed
     observer = resume(cfg)
     assert observer.where, seed
     assert_same(data / "run", data / "whole")

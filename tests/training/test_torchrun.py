@@ -17,10 +17,10 @@ from dalipipe.training.launch import Launch
 from dalipipe.training.network.checkpoint import load_checkpoint
 from dalipipe.training.run import loop
 from dalipipe.training.run.processes import Processes, check_launch
-from tests.ranks import run_ranks
 from tests.training import under_torchrun
 from tests.training.breaking import RECIPE, assert_same
 from tests.training.under_torchrun import COUNT, VARIANTS, config, smooth_model, watched
+from tests.warm import run_ranks
 
 
 @pytest.fixture(scope="module")

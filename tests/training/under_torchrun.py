@@ -1,4 +1,4 @@
-"""What each of several processes does and sees that train the tiny network: functions for `tests.ranks`."""
+"""What each of several processes does and sees that train the tiny network: functions for `tests.warm`."""
 
 import multiprocessing
 import os
@@ -12,7 +12,7 @@ from dalipipe.errors import ConfigError, DalipipeError, StoppedError
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.run import loop, steps
 from dalipipe.training.run.processes import Processes
-from tests.ranks import QUICKLY
+from tests.warm import QUICKLY
 
 COUNT = 23  # training images: two batches of eight, and one of seven, which no number of processes divides
 SMOOTH = {"batch_size": 8, "epochs": 2, "lr": 0.02, "weights": "none", "report": False, "threads": 1, "patience": 0}

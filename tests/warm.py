@@ -1,16 +1,17 @@
-"""Several processes that are started as torchrun starts them, and quickly: forked from one that has imported all.
+"""Processes that start quickly: forked from one that has imported what takes seconds, and that has no threads.
 
-torchrun itself, and each of its processes, takes seconds to import torch and DALI. Tests of what only torchrun does
-(it starts anew what was killed) and of the examples still use it.
+`run_apart` is for what may crash, or is measured, in a process of its own; `run_ranks` for several that find what
+torchrun puts into the environment. What only a real start shows (how an interpreter ends, the command line, torchrun
+itself, the examples) is tested with real ones.
 """
 
 import multiprocessing
-import multiprocessing.process
 import os
 import pickle
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(QUICKLY)
 
 
+def run_apart(target: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what `target(*arguments)` returns in a process of its own; see `run_ranks`."""
+    (found,) = _run_all([{}], target, arguments)
+    return found
+
+
 def run_ranks(target: Callable[..., Any], world: int, *arguments: Any) -> list[Any]:
     """Return what `target(*arguments)` returns in each of several processes, in torchrun's environment.
 
@@ -44,9 +51,24 @@ def run_ranks(target: Callable[..., Any], world: int, *arguments: Any) -> list[A
     """
     # As torchrun does: the processes meet at a store that their parent holds, at a port that is free.
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    return _run_all([_environment(rank, world, store.port) for rank in range(world)], target, arguments)
+
+
+@contextmanager
+def started(target: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
+    """Start `target(*arguments)` in a process of its own, a multiprocessing.Process, and kill it in the end."""
+    process = _context.Process(target=target, args=arguments)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join(60)
+
+
+def _run_all(environments: list[dict[str, str]], target: Callable[..., Any], arguments: tuple[Any, ...]) -> list[Any]:
     with tempfile.TemporaryDirectory() as folder:
-        environments = [_environment(rank, world, store.port) for rank in range(world)]
-        places = [Path(folder, str(rank)) for rank in range(world)]
+        places = [Path(folder, str(number)) for number in range(len(environments))]
         processes = [
             _context.Process(target=_run, args=(environment, place, target, arguments))
             for environment, place in zip(environments, places, strict=True)
@@ -54,8 +76,8 @@ def run_ranks(target: Callable[..., Any], world: int, *arguments: Any) -> list[A
         for process in processes:
             process.start()
         _wait(processes)
-        failed = [rank for rank, process in enumerate(processes) if process.exitcode != 0]
-        said = [f"rank {rank}: {processes[rank].exitcode}\n{_text(places[rank])[-2000:]}" for rank in failed]
+        failed = [number for number, process in enumerate(processes) if process.exitcode != 0]
+        said = [f"process {number}: {processes[number].exitcode}\n{_text(places[number])}" for number in failed]
         assert not failed, "\n".join(said)
         return [pickle.loads(place.read_bytes()) for place in places]
 
@@ -76,15 +98,15 @@ def _environment(rank: int, world: int, port: int) -> dict[str, str]:
     }
 
 
-def _run(environment: dict[str, str], place: Path, target: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    output = os.open(place.with_suffix(".txt"), os.O_WRONLY | os.O_CREAT)
+def _run(environment: Mapping[str, str], place: Path, target: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    output = os.open(place.with_suffix(".txt"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for standard in (1, 2):
         os.dup2(output, standard)
     os.environ.update(environment)
     place.write_bytes(pickle.dumps(target(*arguments)))
 
 
-def _wait(processes: list[multiprocessing.process.BaseProcess]) -> None:
+def _wait(processes: list[Any]) -> None:
     """Wait until all have ended; where one fails, or time is over, end the others, which may wait for it."""
     end = time.monotonic() + LIMIT_S
     while any(process.is_alive() for process in processes):
@@ -97,4 +119,4 @@ def _wait(processes: list[multiprocessing.process.BaseProcess]) -> None:
 
 def _text(place: Path) -> str:
     path = place.with_suffix(".txt")
-    return path.read_text(errors="replace") if path.exists() else ""
+    return path.read_text(errors="replace")[-2000:] if path.exists() else ""
