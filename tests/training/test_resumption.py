@@ -21,22 +21,49 @@ def data(tiny_network, tiny_data):
     return tiny_data
 
 
-VARIANTS = {
+VARIANTS = {  # of three epochs where the third brings anything new
     "plain": {},
-    "adamw, warm-up, average": {"optimizer": "adamw", "warmup_epochs": 1.5, "ema": 0.9},
-    "mixed labels, gathered gradients": {"mixup": 0.4, "cutmix": 1.0, "accumulate": 3, "clip_norm": 0.5},
+    "adamw, warm-up, average": {"optimizer": "adamw", "warmup_epochs": 1.5, "ema": 0.9, "epochs": 2},
+    "mixed labels, gathered gradients": {"mixup": 0.4, "cutmix": 1.0, "accumulate": 3, "clip_norm": 0.5, "epochs": 2},
     "unfreezing, balanced": {"freeze": "backbone", "unfreeze_at": 2, "unfreeze": "gradual", "balance": "sampler"},
     "stops early, step": {"patience": 1, "min_delta": 0.5, "schedule": "step", "step_epochs": 1, "monitor": "val_acc"},
-    "dali": {"backend": "dali-cpu", "batch_size": 5, "balance": "sampler", "tta": True},
-    "random validation": {"recipe": "random.toml", "schedule": "constant"},
+    "dali": {"backend": "dali-cpu", "batch_size": 5, "balance": "sampler", "tta": True, "epochs": 2},
+    "random validation": {"recipe": "random.toml", "schedule": "constant", "epochs": 2},
     "seldom": {"checkpoint_every": "3", "precision": "bf16", "channels_last": True},
-    "at the end of epochs": {"checkpoint_every": "1h", "balance": "loss", "label_smoothing": 0.1},
+    "at the end of epochs": {"checkpoint_every": "1h", "balance": "loss", "label_smoothing": 0.1, "epochs": 2},
 }
+
+
+class Copying(Watching):
+    """Copies a run's directory at each moment: what a process leaves behind that is killed there and cleans nothing."""
+
+    def __init__(self, data):
+        super().__init__()
+        self.data = data
+
+    def pass_moment(self):
+        super().pass_moment()
+        shutil.copytree(self.data / "run", self.data / f"killed-{self.moments}")
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_run_killed_at_any_moment_ends_as_one_that_was_not(data, name):
     cfg = config(data, **VARIANTS[name])
+    whole = Copying(data)
+    train(cfg, whole)
+    (data / "run").rename(data / "whole")
+    assert whole.moments > 6
+    for moment in range(1, whole.moments + 1):
+        (data / f"killed-{moment}").rename(data / "run")
+        resume(cfg)
+        assert_same(data / "run", data / "whole")
+        shutil.rmtree(data / "run")
+
+
+@pytest.mark.parametrize("name", ["plain", "mixed labels, gathered gradients"])
+def test_a_run_that_unwinds_at_any_moment_ends_as_one_that_did_not(data, name):
+    """As above, by an exception that nobody handles: what a run does on its way out must not harm it."""
+    cfg = config(data, **{**VARIANTS[name], "epochs": 2})
     whole = Watching()
     train(cfg.model_copy(update={"output": data / "whole"}), whole)
     for moment in range(1, whole.moments + 1):
