@@ -156,9 +156,10 @@ def test_a_real_network_is_trained_and_can_be_used_again(folder):
 
 @pytest.mark.slow
 def test_the_demonstration_clearly_learns(tmp_path):
-    result = run("train", "--epochs", 2, "--set", "report=false", "--output", tmp_path / "run")
+    result = run("train", "--epochs", 1, "--set", "report=false", "--output", tmp_path / "run")
     assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / "run/summary.json").read_text())["best"]["val_acc"] > 0.6  # chance is 0.25
+    # Chance is 0.25, within 0.1 either way for 160 images; two seeds came to 0.55 and 0.57 after their first epoch.
+    assert json.loads((tmp_path / "run/summary.json").read_text())["best"]["val_acc"] > 0.45
 
 
 def test_a_class_name_that_no_terminal_can_show_does_no_harm(folder, quick):
