@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from dalipipe import inspection
 from dalipipe.cli import app
+from dalipipe.compilation import kept
 
 HTML = b"<html>no such page</html>"
 
@@ -160,6 +161,7 @@ def test_names_that_look_like_markup_are_shown_as_they_are(make_image_folder):
 
 
 def test_without_data_the_demonstration_pictures_are_checked(tmp_path, monkeypatch):
+    kept.home()  # is decided once: other tests must not compile anew, into this one's directory
     monkeypatch.setenv("DALIPIPE_CACHE", str(tmp_path))
     monkeypatch.setattr("dalipipe.samples.ensure.__kwdefaults__", {"train": 8, "val": 4, "size": (64, 48), "seed": 0})
     result = run()
