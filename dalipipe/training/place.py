@@ -11,18 +11,22 @@ from dalipipe.errors import ConfigError
 
 def new_output() -> Path:
     """Return a directory below runs that isn't there yet, named after the time."""
-    place = Path("runs", time.strftime("%Y%m%d-%H%M%S"))
-    number = 1
-    while os.path.lexists(place):
-        number += 1
-        place = place.with_name(f"{place.name.partition('_')[0]}_{number}")
-    return place
+    return _free(Path("runs", time.strftime("%Y%m%d-%H%M%S")))
 
 
 def beside(data: Path, output: Path) -> Path:
-    """Return an output that nobody chose, beside the data where it would lie in them."""
+    """Return an output that nobody chose, beside the data where it would lie in them, under a name that is free."""
     root = Path(os.path.realpath(data.expanduser()))
-    return root.parent / output if _lies_in(output, root) else output
+    return _free(root.parent / output) if _lies_in(output, root) else output
+
+
+def _free(place: Path) -> Path:
+    """Return a path, or with a number behind it: the first that isn't there."""
+    name, number = place.name, 1
+    while os.path.lexists(place):
+        number += 1
+        place = place.with_name(f"{name}_{number}")
+    return place
 
 
 def require_apart(output: Path, data: Path) -> None:

@@ -40,7 +40,8 @@ def seen(folder):
     return [(one["classes"], one["train_images"] + one["val_images"]) for one in found]
 
 
-def test_the_default_output_is_not_among_the_images(photos):
+def test_the_default_output_is_not_among_the_images(photos, monkeypatch):
+    monkeypatch.setattr("dalipipe.training.place.time.strftime", lambda _: "20300101-120000")  # both in one second
     for _ in range(2):
         result = run("train", ".", *options())
         assert (result.exit_code, result.stderr) == (0, ""), result.output
