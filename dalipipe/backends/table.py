@@ -98,21 +98,22 @@ class Backend:
         Raises:
             BackendError: the backend can't be asked here, as DALI's where DALI is not installed.
         """
-        return [self.prefix + self._label(recipe, position) for position in range(len(recipe.ops))]
+        table = self.table()
+        return [self.prefix + self._label(table, recipe, position) for position in range(len(recipe.ops))]
 
-    def _label(self, recipe: Recipe, position: int) -> str:
+    def _label(self, table: Table, recipe: Recipe, position: int) -> str:
         op = recipe.ops[position]
         if recipe.stages[position] == "range":
             return self.last
         if position == 0 and (label := self.first(op)) is not None:
             return label
-        labels = ", ".join(dict.fromkeys(label for leaf in ops.leaves(op) for label in self._labels(leaf)))
+        labels = ", ".join(dict.fromkeys(label for leaf in ops.leaves(op) for label in _labels(table, leaf)))
         return self.within.format(labels) if isinstance(op, ops.Container) else labels
 
-    def _labels(self, op: ops.Op) -> Iterator[str]:
-        table = self.table()
-        for primitive in op.factors() or op.primitives:
-            yield table[primitive].label_for(op) if primitive in table else "refused"
+
+def _labels(table: Table, op: ops.Op) -> Iterator[str]:
+    for primitive in op.factors() or op.primitives:
+        yield table[primitive].label_for(op) if primitive in table else "refused"
 
 
 def _either(primitive: Primitive) -> tuple[Primitive, ...]:
