@@ -51,9 +51,8 @@ def sentences(count: int) -> list[str]:
 
 
 def dalipipe_ops(texts: list[str]) -> dict[str, Run]:
-    from dalipipe.recipes import Recipe
-    from dalipipe.recipes.ops.text import RandomDeletion, RandomInsertion, RandomReplacement, RandomSwap
-    from dalipipe.text import TextAugment
+    from dalipipe.text import Recipe, TextAugment
+    from dalipipe.text.ops import RandomDeletion, RandomInsertion, RandomReplacement, RandomSwap
 
     recipes: dict[str, Any] = {
         "swap": RandomSwap(rate=RATE),

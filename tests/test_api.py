@@ -25,7 +25,7 @@ EARLIER = {
     "dalipipe.training.weights": ("load_weights",),
     "dalipipe.parity": ("Settings", "compare", "tolerance_of", "tolerance_of_recipe"),
     "dalipipe.inspection": ("Report", "fixes", "inspect"),
-    "dalipipe.text": ("AugmentedDataset", "Segmenter", "Synonyms", "TextAugment", "Vocabulary", "WordNet"),
+    "dalipipe.text": ("AugmentedDataset", "Recipe", "Segmenter", "Synonyms", "TextAugment", "Vocabulary", "WordNet"),
     "dalipipe.samples": ("CLASSES", "ensure", "render"),
 }
 """Names that scripts import. None may go, whatever moves within."""

@@ -15,7 +15,7 @@ from dalipipe.sources import FolderSource
 
 pytestmark = pytest.mark.gpu
 
-RECIPES = [name for name in list_recipes() if Recipe.load(name).kind == "image"]
+RECIPES = list(list_recipes("image"))
 
 
 def make(folder, **options):

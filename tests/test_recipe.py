@@ -15,7 +15,7 @@ from dalipipe.recipes.ops.refused import REFUSED
 
 ROWS = tomllib.loads((Path(__file__).parent / "ops.toml").read_text())
 CASES = [(name, arguments) for name, rows in ROWS.items() for arguments in rows]
-SHIPPED = [name for name in list_recipes() if Recipe.load(name).kind == "image"]
+SHIPPED = list(list_recipes("image"))
 WHOLE = ops.CenterCrop(size=224)
 
 

@@ -5,7 +5,7 @@ from torchvision import transforms
 
 from dalipipe.errors import RecipeError
 from dalipipe.recipes import Recipe
-from dalipipe.recipes.ops.building import MOST_OPS
+from dalipipe.recipes.reading import MOST_OPS
 
 FLIP = '{op = "RandomHorizontalFlip"}'
 CROP = '[[ops]]\nop = "CenterCrop"\nsize = 8\n'

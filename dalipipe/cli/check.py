@@ -100,7 +100,6 @@ def check(
     require_places({"--json": json, "--fix-list": fix_list}, [data, recipe])
     of_train: str = DEMO["recipe"] if data is None else TrainConfig.model_fields["recipe"].default
     loaded = Recipe.load(recipe or of_train)
-    loaded.require_kind("image")
     console = results(beside=(json, fix_list))
     if not console.is_terminal:
         console.width = _WIDTH

@@ -74,9 +74,7 @@ def parity(
 
     Differences are in levels of 255. The exit status is 1 where one is beyond its tolerance.
     """
-    recipes = [Recipe.load(name) for name in recipe or _image_recipes()]
-    for loaded in recipes:
-        loaded.require_kind("image")
+    recipes = [Recipe.load(name) for name in recipe or list_recipes("image")]
     from dalipipe.cli.outputs import require_places
     from dalipipe.loading import available_threads  # torch takes seconds to import, which --help should not
     from dalipipe.parity import Settings, compare
@@ -101,10 +99,6 @@ def parity(
     _conclude(reports, console, json, picture)
     if not all(report.ok for report in reports):
         raise typer.Exit(FAILED)
-
-
-def _image_recipes() -> list[str]:
-    return [name for name in list_recipes() if Recipe.load(name).kind == "image"]
 
 
 def _chosen(backends: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from dalipipe.cli.paths import given_path
 from dalipipe.cli.preview_text import SENTENCE_FILES, TextPreview
 from dalipipe.errors import ConfigError
 from dalipipe.recipes import Recipe
+from dalipipe.recipes.reading import read_recipe
 
 
 def register(app: typer.Typer) -> None:
@@ -53,14 +54,16 @@ def preview(
 
     Of images, those are shown that `dalipipe train` trains on, as it gets them with the same --seed.
     """
-    loaded = Recipe.load(recipe)
-    if path is not None and path.suffix.lower() in SENTENCE_FILES:
-        loaded.require_kind("text")
-    if loaded.kind == "text":
+    sentences = path is not None and path.suffix.lower() in SENTENCE_FILES
+    if sentences or read_recipe(recipe).kind == "text":
+        from dalipipe.text import Recipe as TextRecipe
+
+        of_text = TextRecipe.load(recipe)
         if path is None:
             raise ConfigError("preview: a text recipe needs a file with sentences, got none. Name one: notes.txt.")
-        TextPreview(path, loaded, seed, epoch).show(results(), lines, variants or 4)
+        TextPreview(path, of_text, seed, epoch).show(results(), lines, variants or 4)
         return
+    loaded = Recipe.load(recipe)
     if output is None:
         raise ConfigError("--output: must name a file for the contact sheet, got none. Add --output sheet.png.")
     from dalipipe.backends import resolve_backend

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 from dalipipe.errors import SourceError, SourceNotFoundError
-from dalipipe.recipes import Recipe
+
+if TYPE_CHECKING:
+    from dalipipe.text import Recipe
 
 SENTENCE_FILES = (".txt",)
 NEW, MOVED, GONE = "bold green", "yellow", "red strike"

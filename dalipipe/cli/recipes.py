@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,6 +14,11 @@ from dalipipe.cli.console import printable, results
 from dalipipe.errors import BackendError, RecipeError
 from dalipipe.recipes import Recipe, list_recipes
 from dalipipe.recipes.ops import Container, Op, Resize
+from dalipipe.recipes.reading import read_recipe
+
+if TYPE_CHECKING:
+    from dalipipe.text import Recipe as TextRecipe
+    from dalipipe.text.ops import TextOp
 
 _WIDTH = 120  # where there is no terminal
 
@@ -30,7 +35,7 @@ def recipes() -> None:
     known = list_recipes()
     width = max(len(name) for name in known)
     for name in known:
-        line = Text(f"{name:{width}}  {Recipe.load(name).description}")
+        line = Text(f"{name:{width}}  {read_recipe(name).head.get('description', '')}")
         line.stylize("bold", 0, len(name))
         console.print(line)
     console.print()
@@ -47,12 +52,18 @@ def show(
     toml: Annotated[bool, typer.Option("--toml", help="Print the recipe's TOML and nothing else.")] = False,
 ) -> None:
     """Show a recipe step by step: shapes, and what each backend runs."""
+    if read_recipe(recipe).kind == "text":
+        from dalipipe.text import Recipe as TextRecipe
+
+        loaded_text = TextRecipe.load(recipe)
+        if toml:
+            typer.echo(_source_text(recipe), nl=False)
+        else:
+            _describe_text(loaded_text, results())
+        return
     loaded = Recipe.load(recipe)
     if toml:
-        typer.echo(_source_text(recipe, loaded), nl=False)
-        return
-    if loaded.kind == "text":
-        _describe_text(loaded, results())
+        typer.echo(_source_text(recipe), nl=False)
         return
     from dalipipe.backends import BACKENDS, resolve_backend  # imports torch, which takes seconds
 
@@ -71,7 +82,7 @@ def show(
         console.print(_pairs([(op.op, operator) for op, operator in zip(loaded.ops, operators, strict=True)]))
 
 
-def _source_text(recipe: str, loaded: Recipe) -> str:
+def _source_text(recipe: str) -> str:
     """Return the file as it is, with its comments."""
     path = list_recipes().get(recipe, Path(recipe))
     try:
@@ -103,23 +114,23 @@ def _describe(recipe: Recipe, console: Console) -> None:
         console.print(f"{name:12} {printable(fact)}", markup=False)
 
 
-def _describe_text(recipe: Recipe, console: Console) -> None:
+def _describe_text(recipe: TextRecipe, console: Console) -> None:
     console.print(Text(recipe.name, style="bold"))
     if recipe.description:
         console.print(printable(recipe.description), markup=False)
     console.print()
     for op in recipe.ops:
-        console.print("\n".join(_text_steps(op)), markup=False)
+        console.print("\n".join(_text_lines(op)), markup=False)
     console.print()
     random = "yes: decided by seed, epoch and sentence" if recipe.is_random else "no"
     for name, fact in {"gives": "sentences", "random": random, "fingerprint": recipe.fingerprint()}.items():
         console.print(f"{name:12} {fact}", markup=False)
 
 
-def _text_steps(op: Op) -> list[str]:
+def _text_lines(op: TextOp) -> list[str]:
     """Return the op as it would be written in Python, long lists cut short; the ops within it below, indented."""
     arguments = []
-    inner: tuple[Op, ...] = getattr(op, "ops", ())
+    inner: tuple[TextOp, ...] = getattr(op, "ops", ())
     for name, value in op.arguments().items():
         if name == "ops":
             continue
@@ -127,7 +138,7 @@ def _text_steps(op: Op) -> list[str]:
             f"({', '.join(map(repr, value[:3]))}, ... {len(value)} in all)" if isinstance(value, list) else repr(value)
         )
         arguments.append(f"{name}={cut if not isinstance(value, list) or len(value) > 3 else tuple(value)}")
-    return [printable(f"{op.op}({', '.join(arguments)})"), *(f"  {line}" for one in inner for line in _text_steps(one))]
+    return [printable(f"{op.op}({', '.join(arguments)})"), *(f"  {line}" for one in inner for line in _text_lines(one))]
 
 
 def _call(op: Op) -> str:

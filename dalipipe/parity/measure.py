@@ -73,11 +73,9 @@ def compare(
         progress: Is told what is done, how far it is, and how much there is.
 
     Raises:
-        RecipeError: a recipe for text.
         ConfigError: no such backend.
         BackendError: dali-gpu where there is no GPU.
     """
-    recipe.require_kind("image")
     chosen = list(range(len(source)) if indices is None else indices)
     refused = refusals(recipe, settings.backends)
     comparison = _Comparison(source, recipe, settings, [name for name in settings.backends if name not in refused])

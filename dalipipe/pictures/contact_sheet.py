@@ -63,7 +63,6 @@ def preview(
         BackendError: the backend lacks an op of the recipe, or can't run here.
     """
     loaded = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
-    loaded.require_kind("image")
     source = _training_images(data) if data is None or isinstance(data, str | os.PathLike) else data
     epochs = range(epoch, epoch + (variants if loaded.is_random else 1))
     indices = np.array(spread_out(len(source), images), np.int64)

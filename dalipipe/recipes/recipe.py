@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StrictBool, ValidationError, model_validator
 
-from dalipipe.errors import RecipeError, nearest
+from dalipipe.errors import RecipeError
 from dalipipe.limits import pixel_limit
 from dalipipe.recipes.ops import CenterCrop, Grayscale, ImageSpec, Normalize, Op, Resize, ToDtype, leaves
-from dalipipe.recipes.ops.base import Channels, Kind, Stage
-from dalipipe.recipes.ops.building import build_op, check_number, first_problem
-from dalipipe.recipes.ops.text import TextOp
+from dalipipe.recipes.ops.base import Channels, Stage
+from dalipipe.recipes.ops.building import build_op, first_problem
+from dalipipe.recipes.reading import TEXT_OPS, Written, check_number, is_file, list_recipes, parse_recipe, read_recipe
 
 Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation of each channel, in levels."""
@@ -25,19 +24,8 @@ Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
 _STAGES = ("pixels", "range", "tail")
 
 
-def recipes_dir() -> Path:
-    """Return the folder with the recipes that come with dalipipe: inside the package, or beside it in a checkout."""
-    inside = Path(__file__).parents[1] / "pipelines"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "pipelines"
-
-
-def list_recipes() -> dict[str, Path]:
-    """Return the names of the recipes that come with dalipipe and their files, sorted by name."""
-    return {path.stem: path for path in sorted(recipes_dir().glob("*.toml"))}
-
-
 class Recipe(BaseModel):
-    """What is done to each image, or to each sentence, as data.
+    """What is done to each image, as data; what is done to sentences is a `dalipipe.text.Recipe`.
 
     Attributes:
         name: Short name, as in the file name.
@@ -47,7 +35,7 @@ class Recipe(BaseModel):
             By default they are taken as they are stored, as torchvision.datasets.ImageFolder takes them.
         input_channels: 3, or 1 for a recipe of grey arrays, (H, W, 1), which it takes as one channel. By default images
             are RGB, and grey ones have three equal channels.
-        ops: The steps, in order, all of one kind.
+        ops: The steps, in order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,69 +52,15 @@ class Recipe(BaseModel):
         check_number(sum(1 for op in self.ops for _ in leaves(op)), f"recipe {self.name!r}")
         return self
 
-    @model_validator(mode="after")
-    def _one_kind(self) -> Recipe:
-        names = {kind: [op.op for op in self.ops if op.kind == kind] for kind in ("image", "text")}
-        if names["image"] and names["text"]:
-            raise ValueError(
-                f"a recipe holds ops of one kind, got {names['image'][0]} for images and {names['text'][0]} for text. "
-                "Make two recipes of it"
-            )
-        if names["text"] and self.apply_exif_orientation:
-            raise ValueError("apply_exif_orientation is for images, got a recipe of text ops. Leave it out")
-        return self
-
-    @property
-    def kind(self) -> Kind:
-        """What the recipe works on, "image" or "text"."""
-        return self.ops[0].kind if self.ops else "image"
-
-    def require_kind(self, kind: Kind) -> None:
-        """Refuse a recipe of the other kind.
-
-        Raises:
-            RecipeError: the recipe is not of `kind`.
-        """
-        if self.kind != kind:
-            use = {"image": "dalipipe.DataLoader", "text": "dalipipe.text.TextAugment"}[self.kind]
-            raise RecipeError(
-                f"recipe {self.name!r}: a recipe of {kind} ops is needed here, got one of {self.kind} ops. "
-                f"Choose another, or give this one to {use}."
-            )
-
     @classmethod
     def load(cls, recipe: Recipe | str | Path) -> Recipe:
         """Return the recipe of that name, or the one in that TOML file; a Recipe is returned as it is.
 
         Raises:
-            RecipeError: no such recipe or file, a syntax error (with its line and column), or ops that can't work.
+            RecipeError: no such recipe or file, a syntax error (with its line and column), ops that can't work, or a
+                recipe for sentences.
         """
-        if isinstance(recipe, Recipe):
-            return recipe
-        known = list_recipes()
-        if str(recipe) in known:
-            return cls._read(known[str(recipe)])
-        path = Path(recipe)
-        if path.suffix == ".toml" or _is_file(path):
-            return cls._read(path)
-        raise RecipeError(
-            f"recipe: there is no recipe named {str(recipe)!r}. {nearest(str(recipe), known)}"
-            f"Known: {', '.join(known)}; a file must end in .toml."
-        )
-
-    @classmethod
-    def _read(cls, path: Path) -> Recipe:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise RecipeError(f"recipe: can't read {str(path)!r}: {reason}. Give the path of a TOML file.") from error
-        loaded = cls.from_toml(text, where=str(path))
-        if loaded.kind == "text":
-            located = tuple(op.located(path.parent) for op in loaded.ops if isinstance(op, TextOp))
-            loaded = loaded.model_copy(update={"ops": located})
-        beside = path.parent / loaded.evaluation
-        return loaded.model_copy(update={"evaluation": str(beside)}) if _is_file(beside) else loaded
+        return recipe if isinstance(recipe, Recipe) else cls._of(read_recipe(recipe))
 
     @classmethod
     def from_toml(cls, text: str, where: str = "recipe") -> Recipe:
@@ -137,30 +71,31 @@ class Recipe(BaseModel):
             where: What to call the text in an error.
 
         Raises:
-            RecipeError: syntax error (line and column), unknown key or op (nearest name suggested), bad value, or ops
-                that don't fit one another.
+            RecipeError: syntax error (line and column), unknown key or op (nearest name suggested), bad value, ops that
+                don't fit one another, or a recipe for sentences.
         """
+        return cls._of(parse_recipe(text, where))
+
+    @classmethod
+    def _of(cls, written: Written) -> Recipe:
+        where = written.where
+        if written.only(TEXT_OPS):
+            raise RecipeError(
+                f"{written.title}: a recipe of image ops is needed here, got one of text ops. Choose another, or give "
+                "this one to dalipipe.text.TextAugment; dalipipe.text.Recipe reads it."
+            )
+        ops = tuple(build_op(table, f"{where}: op {position}") for position, table in enumerate(written.tables, 1))
         try:
-            data = tomllib.loads(text)
-        except RecursionError:
-            raise RecipeError(f"{where}: not valid TOML: nested too deeply. Remove some brackets.") from None
-        except ValueError as error:  # TOMLDecodeError, or a number that Python holds too long to read
-            raise RecipeError(f"{where}: not valid TOML: {error}. Correct that place.") from error
-        raw = data.pop("ops", None)
-        if not isinstance(raw, list) or not raw:
-            raise RecipeError(f"{where}: a recipe needs at least one [[ops]] table, got none. Add one.")
-        check_number(len(raw), where)
-        ops = tuple(build_op(entry, f"{where}: op {position}") for position, entry in enumerate(raw, 1))
-        data.setdefault("name", Path(where).stem)
-        try:
-            recipe = cls(**data, ops=ops)
+            recipe = cls(**written.head, ops=ops)
         except ValidationError as error:
             raise RecipeError(first_problem(where, error, cls.model_fields)) from error
         try:
-            if recipe.kind == "image":
-                recipe.shapes()
+            recipe.shapes()
         except RecipeError as error:
             raise RecipeError(f"{where}: {error}") from error
+        beside = written.folder / recipe.evaluation if written.folder is not None else None
+        if beside is not None and is_file(beside):
+            return recipe.model_copy(update={"evaluation": str(beside)})
         return recipe
 
     @classmethod
@@ -235,9 +170,8 @@ class Recipe(BaseModel):
             start: What is known of the incoming images; by default neither height nor width.
 
         Raises:
-            RecipeError: an op that can't work at its place, an output whose size is not fixed, or a recipe for text.
+            RecipeError: an op that can't work at its place, or an output whose size is not fixed.
         """
-        self.require_kind("image")
         specs = [replace(start or ImageSpec(), channels=self.input_channels)]
         stage = 0
         for position, (op, at) in enumerate(zip(self.ops, self.stages, strict=True), 1):
@@ -296,7 +230,7 @@ class Recipe(BaseModel):
         return any(op.is_random for op in self.ops)
 
     def eval_twin(self) -> Recipe:
-        """Return the recipe for validation images or sentences.
+        """Return the recipe for validation images.
 
         That is the one named by `evaluation` (a recipe's name, or a path beside this recipe's file). Without one:
         resize to 256/224 of the output, crop the centre, and keep this recipe's Grayscale, rescaling and normalisation.
@@ -315,8 +249,6 @@ class Recipe(BaseModel):
 
     def _named_twin(self) -> Recipe:
         twin = Recipe.load(self.evaluation)
-        if self.kind == "text" or twin.kind == "text":
-            return twin
         same_levels = twin.levels == self.levels
         if self.evaluation in list_recipes():
             if same_levels and twin.output_shape == self.output_shape:
@@ -335,8 +267,6 @@ class Recipe(BaseModel):
     def _derived_twin(self) -> Recipe:
         if not self.is_random:
             return self
-        if self.kind == "text":
-            return self._eval_twin_of_text()
         _, height, width = self.output_shape
         shorter = round(min(height, width) * 256 / 224)
         first: Op = Resize(size=shorter) if height == width else Resize(size=(height, width))
@@ -349,15 +279,6 @@ class Recipe(BaseModel):
             input_channels=self.input_channels,
             ops=ops,
         )
-
-    def _eval_twin_of_text(self) -> Recipe:
-        kept = tuple(op for op in self.ops if not op.is_random)
-        if not kept:
-            raise RecipeError(
-                f"recipe {self.name!r}: every op is random, so nothing is left to do to sentences for evaluation. "
-                "Evaluate on the sentences as they are."
-            )
-        return Recipe(name=f"{self.name}-eval", description=f"Evaluation twin derived from {self.name}.", ops=kept)
 
 
 def _check_memory(op: Op, spec: ImageSpec) -> None:
@@ -382,10 +303,3 @@ def _require_grey(outer: Op, spec: ImageSpec) -> None:
                     f"{op.op}: {name} must be one number where images have one channel, got {value}. "
                     "Give one, or put Grayscale with num_output_channels = 3 before it."
                 )
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name too long, a folder that can't be searched
-        return False

@@ -41,8 +41,9 @@ from dalipipe.recipes.ops import (
     ToDtype,
 )
 from dalipipe.recipes.ops.base import Channels
-from dalipipe.recipes.ops.building import DEEPEST, build_op, check_number
+from dalipipe.recipes.ops.building import DEEPEST, build_op
 from dalipipe.recipes.ops.refused import REFUSED
+from dalipipe.recipes.reading import check_number
 from dalipipe.recipes.recipe import Recipe
 
 MOVABLE = frozenset(

@@ -11,11 +11,10 @@ from typing import Any, overload
 
 from dalipipe.decisions.randomness import streams
 from dalipipe.errors import ConfigError
-from dalipipe.recipes import Recipe
-from dalipipe.recipes.ops.text import TextOp
 from dalipipe.text.datasets import AugmentedDataset, BatchTransform
+from dalipipe.text.edits import BoundOp
+from dalipipe.text.recipe import Recipe
 from dalipipe.text.segment import Segmenter, SegmenterName
-from dalipipe.text.steps import BoundOp
 from dalipipe.text.vocabulary import Lexicon, Vocabulary, read_lexicon, require_text
 
 _CHUNK = 1024  # sentences taken apart at a time: enough for arrays to pay, few enough to stay in the cache
@@ -29,7 +28,7 @@ class TextAugment:
 
         sentences ─► segment: words and gaps ─► op 1 ─► op 2 ─► ... ─► sentences
                                                  ▲       ▲
-                          plan: numbers of (seed, epoch, sample index, occurrence, position of the op)
+                          numbers of (seed, epoch, sample index, occurrence, position of the op)
 
     A sentence's variant is a pure function of the sentence, the recipe, the vocabulary, the seed, the epoch, the
     sample's index and the occurrence. Batches, workers and order change nothing.
@@ -55,13 +54,12 @@ class TextAugment:
         segmenter: SegmenterName = "auto",
     ) -> None:
         self.recipe = Recipe.load(recipe)
-        self.recipe.require_kind("text")
         self.seed = _checked("seed", seed)
         self.segmenter = Segmenter(segmenter)
         if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
             vocabulary = Vocabulary.from_sentences(vocabulary, self.segmenter)
         self.vocabulary = vocabulary
-        self._ops = [BoundOp(op, self._lexicon) for op in self.recipe.ops if isinstance(op, TextOp)]
+        self._ops = [BoundOp(op, self._lexicon) for op in self.recipe.ops]
         # Shared memory: workers that outlive an epoch see the number of the next.
         self._epoch = RawValue("L", 0)
 
@@ -202,7 +200,7 @@ def _rows(texts: object) -> list[Any]:
 
 
 def _checked(name: str, value: Any) -> int:
-    """Return `value` as an int where it is one within the limits of the plan's counter."""
+    """Return `value` as an int where it is one within the limits of the generator's counter."""
     try:
         number = value.__index__()
     except AttributeError:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dalipipe.errors import ConfigError, SourceError, SourceNotFoundError
-from dalipipe.recipes.ops.text import SYNONYM_TABLE
+from dalipipe.text.ops import SYNONYM_TABLE
 from dalipipe.text.segment import Segmenter
 
 _CACHED_WORDS = 65_536

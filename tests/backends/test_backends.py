@@ -217,7 +217,7 @@ def test_auto_takes_the_gpu_where_there_is_one_and_says_so_once(monkeypatch, cap
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", [name for name in list_recipes() if Recipe.load(name).kind == "image"])
+@pytest.mark.parametrize("name", list(list_recipes("image")))
 def test_every_step_of_a_recipe_can_be_described(name, backend):
     recipe = Recipe.load(name)
     steps = describe_step(recipe, backend)

@@ -42,7 +42,7 @@ def peer_without_workers(work, form):
     return TorchPeer(Work(work.root, work.recipe, work.batch_size, 0), form)
 
 
-TRAINING = [name for name in list_recipes() if not name.endswith("-eval") and Recipe.load(name).kind == "image"]
+TRAINING = [name for name in list_recipes("image") if not name.endswith("-eval")]
 
 
 @pytest.mark.parametrize("form", ["pil", "tensor"])

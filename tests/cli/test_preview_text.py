@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 from dalipipe.cli import preview
 from dalipipe.cli.preview_text import GONE, MOVED, NEW, TextPreview
 from dalipipe.errors import ConfigError, DalipipeError, RecipeError, SourceError, SourceNotFoundError
-from dalipipe.recipes import Recipe
-from dalipipe.text import TextAugment
+from dalipipe.text import Recipe, TextAugment
 
 SENTENCES = ["The quick brown fox jumps over the lazy dog.", "", "Eight words are in this short second line."]
 

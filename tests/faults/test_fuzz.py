@@ -17,24 +17,29 @@ import dalipipe
 from dalipipe.errors import RecipeError, StateError
 from dalipipe.recipes import Recipe, list_recipes
 from dalipipe.recipes.ops import OPS
-from dalipipe.recipes.ops.text import TEXT_OPS
 from dalipipe.sources import ArraySource
+from dalipipe.text import Recipe as TextRecipe
+from dalipipe.text.ops import TEXT_OPS
 
 # Recipes
 
 
-def read(text: str) -> Recipe | None:
+def read(text: str) -> Recipe | TextRecipe | None:
     """Return what a text is as a recipe, None where it is refused as it should be; checks what a recipe promises."""
+    return read_as(Recipe, text) or read_as(TextRecipe, text)
+
+
+def read_as(kind: type[Recipe | TextRecipe], text: str) -> Recipe | TextRecipe | None:
     try:
-        recipe = Recipe.from_toml(text)
+        recipe = kind.from_toml(text)
     except RecipeError as error:
         message = str(error)
         assert message.startswith("recipe: ") and len(message) < 3000
         assert "\n" not in message
         return None
-    assert Recipe.from_toml(recipe.to_toml()) == recipe
+    assert kind.from_toml(recipe.to_toml()) == recipe
     assert len(recipe.fingerprint()) == 16
-    if recipe.kind == "image":
+    if isinstance(recipe, Recipe):
         assert all(side > 0 for side in recipe.output_shape)
         assert dalipipe.backends.Job(SOURCE, recipe).program is not None
     return recipe

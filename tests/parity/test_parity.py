@@ -19,7 +19,7 @@ from dalipipe.recipes.ops.building import build_op
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
 CASES = [(name, row) for name in OPS for row in ROWS[name]]
-RECIPES = [name for name in list_recipes() if Recipe.load(name).kind == "image"]
+RECIPES = list(list_recipes("image"))
 ON_CPU = tuple(name for name in MEASURED if name != "dali-gpu")
 FRAME = CenterCrop(size=(71, 61))  # larger than most images here, so what lies outside them is compared too
 

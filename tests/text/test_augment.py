@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from dalipipe.decisions import randomness
 from dalipipe.errors import ConfigError, SourceError
-from dalipipe.recipes import Recipe
-from dalipipe.recipes.ops.text import (
+from dalipipe.text import Recipe, TextAugment
+from dalipipe.text.edits import BoundOp
+from dalipipe.text.ops import (
     Lowercase,
     OneOf,
     RandomDeletion,
@@ -20,9 +21,7 @@ from dalipipe.recipes.ops.text import (
     RandomReversal,
     RandomSwap,
 )
-from dalipipe.text import TextAugment
 from dalipipe.text.segment import Segmenter
-from dalipipe.text.steps import BoundOp
 from dalipipe.text.vocabulary import read_lexicon
 
 CHARACTERS = Segmenter("characters")

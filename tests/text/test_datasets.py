@@ -8,9 +8,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from dalipipe.errors import ConfigError, SourceError
-from dalipipe.recipes import Recipe
-from dalipipe.recipes.ops.text import RandomDeletion, RandomSwap
-from dalipipe.text import TextAugment
+from dalipipe.text import Recipe, TextAugment
+from dalipipe.text.ops import RandomDeletion, RandomSwap
 
 SENTENCES = [f"Sentence number {number} holds some words, ten or so in all." for number in range(23)]
 RECIPE = Recipe(name="it", ops=(RandomSwap(count=2), RandomDeletion(rate=0.1)))

@@ -8,10 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+import dalipipe
 from dalipipe.errors import RecipeError
-from dalipipe.recipes import Recipe, list_recipes
-from dalipipe.recipes.ops.building import build_op
-from dalipipe.recipes.ops.text import (
+from dalipipe.recipes import list_recipes, reading
+from dalipipe.recipes.ops import OPS
+from dalipipe.text import Recipe, TextAugment
+from dalipipe.text.edits import BoundOp
+from dalipipe.text.ops import (
+    REGISTRY,
     TEXT_OPS,
     Lowercase,
     OneOf,
@@ -20,8 +24,6 @@ from dalipipe.recipes.ops.text import (
     RandomReversal,
     RandomSwap,
 )
-from dalipipe.text import TextAugment
-from dalipipe.text.steps import BoundOp
 from dalipipe.text.vocabulary import read_lexicon
 
 MIXED = """
@@ -48,8 +50,9 @@ ARGUMENTS = {
 @pytest.mark.parametrize("name", ["text-eda", "text-light"])
 def test_the_recipes_that_come_with_dalipipe(name):
     assert name in list_recipes()
+    assert name in list_recipes("text")
+    assert name not in list_recipes("image")
     recipe = Recipe.load(name)
-    assert recipe.kind == "text"
     assert recipe.is_random
     assert Recipe.from_toml(recipe.to_toml()) == recipe
     assert recipe.description
@@ -63,8 +66,18 @@ def test_text_eda_has_the_four_operations_at_the_papers_rate():
     assert [op.rate for op in one_of.ops] == [0.1] * 4
 
 
+@pytest.mark.parametrize(("name", "digits"), [("text-eda", "b0e2e112d183b5cb"), ("text-light", "d5f1b7765e4f6568")])
+def test_fingerprints_stay(name, digits):
+    assert Recipe.load(name).fingerprint() == digits
+
+
+def test_what_reads_image_recipes_knows_the_names_of_the_ops_of_text():
+    assert set(TEXT_OPS) == reading.TEXT_OPS
+    assert not set(TEXT_OPS) & set(OPS)
+
+
 @pytest.mark.parametrize("name", sorted(TEXT_OPS))
-def test_every_op_goes_through_toml_and_has_a_step(name):
+def test_every_op_goes_through_toml_and_has_an_edit(name):
     op = TEXT_OPS[name](**ARGUMENTS[name])
     recipe = Recipe(name="it", ops=(op,))
     again = Recipe.from_toml(recipe.to_toml())
@@ -74,19 +87,59 @@ def test_every_op_goes_through_toml_and_has_a_step(name):
     assert "Args:" in (TEXT_OPS[name].__doc__ or "")
 
 
-def test_a_recipe_holds_one_kind_and_says_so():
+@pytest.mark.parametrize(
+    ("read", "message"),
+    [
+        (
+            Recipe.from_toml,
+            "recipe: op 2: CenterCrop is an op for images, and this is a recipe for sentences. "
+            "Put it into a recipe of its own, a dalipipe.Recipe.",
+        ),
+        (
+            dalipipe.Recipe.from_toml,
+            "recipe: op 1: RandomSwap is an op for sentences, and this is a recipe for images. "
+            "Put it into a recipe of its own, a dalipipe.text.Recipe.",
+        ),
+    ],
+)
+def test_a_recipe_holds_one_kind_and_says_where_the_other_belongs(read, message):
+    with pytest.raises(RecipeError) as caught:
+        read(MIXED)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", ["imagenet-train", dalipipe.Recipe.load("imagenet-train")])
+def test_image_recipes_are_refused_where_text_is_wanted(name):
+    with pytest.raises(RecipeError, match=r"dalipipe\.Recipe"):
+        TextAugment(name)
+
+
+@pytest.mark.parametrize(
+    "read", [dalipipe.Recipe.load, lambda name: dalipipe.Recipe.from_toml(Recipe.load(name).to_toml())]
+)
+def test_text_recipes_are_refused_where_images_are_wanted(read):
     with pytest.raises(
-        RecipeError, match=r"ops of one kind, got CenterCrop for images and RandomSwap for text"
-    ) as caught:
-        Recipe.from_toml(MIXED)
-    assert "\n" not in str(caught.value)
+        RecipeError, match=r"of image ops is needed here, got one of text.*dalipipe\.text\.Recipe reads"
+    ):
+        read("text-eda")
 
 
-def test_text_recipes_are_refused_where_images_are_wanted_and_the_other_way_round():
-    with pytest.raises(RecipeError, match=r"'text-eda': a recipe of image ops is needed here, got one of text ops"):
-        Recipe.load("text-eda").shapes()
-    with pytest.raises(RecipeError, match=r"'imagenet-train': a recipe of text ops is needed here, got one of image"):
-        TextAugment("imagenet-train")
+def test_a_text_recipe_object_is_refused_where_images_are_wanted():
+    with pytest.raises(RecipeError, match=r"those of sentences dalipipe\.text\.Recipe"):
+        dalipipe.Recipe.load(Recipe.load("text-eda"))
+
+
+def test_text_augment_takes_a_recipe_its_name_or_its_path():
+    variants = {
+        TextAugment(what, seed=3)("a b c d e f", 7)
+        for what in ("text-light", Recipe.load("text-light"), list_recipes()["text-light"])
+    }
+    assert len(variants) == 1
+
+
+def test_keys_of_images_are_refused():
+    with pytest.raises(RecipeError, match="apply_exif_orientation is for images"):
+        Recipe.from_toml('apply_exif_orientation = true\n[[ops]]\nop = "Lowercase"\n')
 
 
 def test_the_evaluation_twin_keeps_what_is_not_random():
@@ -116,7 +169,10 @@ def test_the_evaluation_twin_keeps_what_is_not_random():
         ('op = "RandomReversal"\nlength = [5, 3]', r"low <= high, got \(5, 3\)"),
         ('op = "RandomReversal"\nlength = 3\np = 2', r"p: "),
         ('op = "OneOf"\nops = []', r"ops: "),
-        ('op = "OneOf"\nops = [{op = "CenterCrop", size = 3}]', r"op 1 must be one of .*got 'CenterCrop'"),
+        (
+            'op = "OneOf"\nops = [{op = "CenterCrop", size = 3}]',
+            r"\(OneOf\): op 1: CenterCrop is an op for images",
+        ),
         ('op = "OneOf"\nops = [{op = "RandomSwap", rate = 2}]', r"op 1 \(RandomSwap\): rate: "),
         ('op = "RandomSwop"\nrate = 0.1', r"unknown op 'RandomSwop'. Did you mean 'RandomSwap'\?"),
         ('op = "RandomSwap"\nrates = 0.1', r"unknown argument 'rates'. Did you mean 'rate'\?"),
@@ -140,12 +196,12 @@ NAMES = st.sampled_from(sorted({name for model in TEXT_OPS.values() for name in 
 @settings(max_examples=200)
 def test_any_table_is_an_op_or_a_recipe_error(name, table):
     try:
-        op = build_op({**table, "op": name}, "test: op 1")
+        op = REGISTRY.build({**table, "op": name}, "test: op 1")
     except RecipeError as error:
         assert str(error).startswith(f"test: op 1 ({name}): ")
         assert "\n" not in str(error)
         return
-    assert build_op({"op": op.op, **tomllib.loads(tomli_w.dumps(op.arguments()))}, "test") == op
+    assert REGISTRY.build({"op": op.op, **tomllib.loads(tomli_w.dumps(op.arguments()))}, "test") == op
 
 
 def test_bad_arguments_in_python_are_value_errors():
@@ -185,7 +241,7 @@ def test_loading_images_does_not_import_the_text_package():
 import sys
 import dalipipe, dalipipe.loading.loader, dalipipe.backends
 from dalipipe import Recipe, list_recipes
-[Recipe.load(name) for name in list_recipes()]
+[Recipe.load(name) for name in list_recipes("image")]
 assert not [name for name in sys.modules if name.startswith("dalipipe.text")]
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)

@@ -51,11 +51,10 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu")
 
 def trained_model(checkpoint: Checkpoint, where: str, device: str | torch.device = "cpu") -> TrainedModel:
     """Return what `load_model` does for a checkpoint that is loaded already; `where` is its name in errors."""
-    recipe = Recipe.from_toml(checkpoint.eval_recipe, where=f"{where}: evaluation recipe")
     try:
-        recipe.require_kind("image")
+        recipe = Recipe.from_toml(checkpoint.eval_recipe, where=f"{where}: evaluation recipe")
     except RecipeError as error:
-        raise WeightsError(f"{where}: {error}") from error
+        raise WeightsError(str(error)) from error
     model = restore(checkpoint, where)
     return TrainedModel(model.to(resolve_device(str(device))), checkpoint.classes, recipe)
 

@@ -1,4 +1,4 @@
-"""The ops of text recipes, as data. `dalipipe.text` carries them out; those who load images never import that.
+"""The ops of text recipes, as data: arguments and checks. `edits` carries them out.
 
 A sentence is words with gaps between, before and after them (white space and punctuation). The ops move, take or add
 words and leave the gaps as they are, but for the white space around a word that is taken or added. A sentence without a
@@ -12,16 +12,19 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
-from dalipipe.recipes.ops.base import Kind, Op, Probability
+from dalipipe.errors import RecipeError
+from dalipipe.recipes.ops import OPS
+from dalipipe.recipes.ops.building import Registry
 
 MAX_COUNT = 100_000
 MAX_SPAN = 100_000
 WORD_LIST, SYNONYM_TABLE = ".txt", ".tsv"
 
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Span = Annotated[int, Field(ge=2, le=MAX_SPAN)]
 
@@ -43,15 +46,25 @@ def _words_or_file(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
     return value
 
 
-class TextOp(Op):
+class TextOp(BaseModel):
     """An op on a sentence.
 
     Args:
         p: Probability that the op acts on a sentence at all.
     """
 
-    kind: ClassVar[Kind] = "text"
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, strict=True, allow_inf_nan=False)
+
+    op: str
     p: Probability = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tuples(cls, data: Any) -> Any:
+        """Turn TOML's lists into the tuples that the fields hold."""
+        if not isinstance(data, dict):
+            return data
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
 
     @property
     def is_random(self) -> bool:
@@ -63,9 +76,18 @@ class TextOp(Op):
         """The vocabularies that the op draws from."""
         return ()
 
+    @property
+    def number(self) -> int:
+        """How many ops it is: 1, and those that it holds."""
+        return 1
+
     def located(self, folder: Path) -> TextOp:
         """Return the op with the files that lie in `folder` given by their paths."""
         return self
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that differ from their defaults, ready for TOML."""
+        return self.model_dump(mode="json", exclude={"op"}, exclude_defaults=True, exclude_none=True)
 
 
 class _Amount(TextOp):
@@ -234,9 +256,21 @@ class OneOf(TextOp):
     @field_validator("ops", mode="before")
     @classmethod
     def _build(cls, value: Any) -> Any:
+        """Make ops of tables, which Python may give too."""
         if not isinstance(value, list | tuple):
             return value
-        return tuple(_build_inner(entry, position) for position, entry in enumerate(value, 1))
+        try:
+            return tuple(
+                entry if isinstance(entry, TextOp) else REGISTRY.build(entry, f"op {position}")
+                for position, entry in enumerate(value, 1)
+            )
+        except RecipeError as error:
+            raise ValueError(str(error)) from error
+
+    @property
+    def number(self) -> int:
+        """How many ops it is: itself, and those that it holds."""
+        return 1 + sum(op.number for op in self.ops)
 
     @property
     def sources(self) -> tuple[str | tuple[str, ...], ...]:
@@ -253,22 +287,19 @@ class OneOf(TextOp):
         return {**super().arguments(), "ops": inner}
 
 
-TEXT_OPS: dict[str, type[Op]] = {
+TEXT_OPS: dict[str, type[TextOp]] = {
     model.__name__: model
     for model in (RandomInsertion, RandomDeletion, RandomReplacement, RandomSwap, RandomReversal, Lowercase, OneOf)
 }
+"""Name of an op -> its class. `recipes.reading.TEXT_OPS` has the names, for those who may not import this."""
 
-
-def _build_inner(entry: Any, position: int) -> Any:
-    """Return the op that a table in `OneOf.ops` describes; an op is returned as it is."""
-    if isinstance(entry, TextOp):
-        return entry
-    name = entry.get("op") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or name not in TEXT_OPS:
-        raise ValueError(f"op {position} must be one of {', '.join(TEXT_OPS)}, got {name!r}")
-    try:
-        return TEXT_OPS[name](**entry)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        at = ".".join(str(part) for part in problem["loc"])
-        raise ValueError(f"op {position} ({name}): {at + ': ' if at else ''}{problem['msg']}") from error
+REGISTRY: Registry[TextOp] = Registry(
+    ops=TEXT_OPS,
+    base=TextOp,
+    containers=(OneOf,),
+    noun="sentences",
+    others=OPS,
+    other="images",
+    home="dalipipe.Recipe",
+    example='op = "RandomSwap"',
+)

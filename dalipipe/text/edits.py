@@ -1,6 +1,6 @@
 """What each op does to a sentence, given its uniform random numbers.
 
-A step says how many numbers a sentence of so many words wants, and acts on the sentence in place. Number 0 decides
+An edit says how many numbers a sentence of so many words wants, and acts on the sentence in place. Number 0 decides
 whether the op acts at all; `act` gets those that follow. Every number serves one decision, so a sentence's decisions do
 not depend on others.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dalipipe.errors import ConfigError
-from dalipipe.recipes.ops import text as ops
+from dalipipe.text import ops
 from dalipipe.text.segment import Sentence
 from dalipipe.text.vocabulary import Lexicon, Vocabulary
 
@@ -19,7 +19,7 @@ Lexicons = Callable[[str | tuple[str, ...]], Lexicon]
 """From the `vocabulary` of an op to the words that it means."""
 
 
-class Step(Protocol):
+class Edit(Protocol):
     """An op bound to its vocabulary."""
 
     def wants(self, words: int) -> int:
@@ -152,7 +152,7 @@ class _OneOf:
         self._choices[int(draws[0] * len(self._choices))].act(sentence, draws[1:])
 
 
-_STEPS: dict[type[ops.TextOp], Callable[..., Step]] = {
+_EDITS: dict[type[ops.TextOp], Callable[..., Edit]] = {
     ops.RandomInsertion: _Insertion,
     ops.RandomDeletion: _Deletion,
     ops.RandomReplacement: _Replacement,
@@ -163,33 +163,33 @@ _STEPS: dict[type[ops.TextOp], Callable[..., Step]] = {
 
 
 class BoundOp:
-    """An op with the vocabulary it draws from, ready to run: a step that acts with a probability.
+    """An op with the vocabulary it draws from, ready to run: an edit that acts with a probability.
 
     Args:
         op: The op.
         lexicons: Returns what the op's `vocabulary` means.
 
     Raises:
-        ConfigError: an op that has no step.
+        ConfigError: an op that has no edit.
     """
 
     def __init__(self, op: ops.TextOp, lexicons: Lexicons) -> None:
         self._p = op.p
         self._wanted: dict[int, int] = {}
-        self._step: Step
+        self._edit: Edit
         if isinstance(op, ops.OneOf):
-            self._step = _OneOf([BoundOp(inner, lexicons) for inner in op.ops])
-        elif type(op) in _STEPS:
-            self._step = _STEPS[type(op)](op, *(lexicons(source) for source in op.sources))
+            self._edit = _OneOf([BoundOp(inner, lexicons) for inner in op.ops])
+        elif type(op) in _EDITS:
+            self._edit = _EDITS[type(op)](op, *(lexicons(source) for source in op.sources))
         else:
-            known = ", ".join(model.__name__ for model in _STEPS)
-            raise ConfigError(f"TextAugment: has no step for {op.op}. It has: {known}, OneOf. Leave that op out.")
+            known = ", ".join(model.__name__ for model in _EDITS)
+            raise ConfigError(f"TextAugment: has no edit for {op.op}. It has: {known}, OneOf. Leave that op out.")
 
     def wants(self, words: int) -> int:
         """Return how many uniform numbers a sentence of so many words wants; 0 where the op leaves it as it is."""
         found = self._wanted.get(words)
         if found is None:
-            wanted = self._step.wants(words)
+            wanted = self._edit.wants(words)
             found = self._wanted[words] = 1 + wanted if wanted else 0
         return found
 
@@ -197,4 +197,4 @@ class BoundOp:
         """Change the sentence as the numbers decide; there may be more of them than it wants."""
         wanted = self.wants(len(sentence.words))
         if wanted and draws[0] < self._p:
-            self._step.act(sentence, draws[1:wanted])
+            self._edit.act(sentence, draws[1:wanted])
