@@ -15,9 +15,6 @@ from dalipipe.recipes.rules import FIELDS, Rule
 Stage = Literal["pixels", "range", "tail"]
 """When an op may come: "pixels" works on uint8 images, "range" changes what a level means, "tail" may follow it."""
 
-Kind = Literal["image", "text"]
-"""What an op works on. A recipe holds ops of one kind."""
-
 Channels = Literal[1, 3]
 """How many numbers a pixel has: grey, or red, green and blue."""
 
@@ -70,7 +67,6 @@ class Op(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, strict=True, allow_inf_nan=False)
 
     op: str
-    kind: ClassVar[Kind] = "image"
     stage: ClassVar[Stage] = "pixels"
     anywhere: ClassVar[bool] = False  # whether an op on pixels may follow one of the range, and so belong to the tail
     primitives: ClassVar[tuple[Primitive, ...]] = ()

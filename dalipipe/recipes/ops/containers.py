@@ -28,7 +28,7 @@ class Container(Op):
     @classmethod
     def _pixels_only(cls, children: tuple[Op, ...]) -> tuple[Op, ...]:
         for position, child in enumerate(children, 1):
-            if child.stage != "pixels" or child.kind != "image":
+            if child.stage != "pixels":
                 raise ValueError(
                     f"op {position} must be one on uint8 pixels, got {child.op}, which can't be left to chance"
                 )
