@@ -97,7 +97,10 @@ def toml(*lines):
             ('[[ops]]\nop = "RandomApply"', '[[ops.ops]]\nop = "ToDtype"'),
             "op 1 must be one on uint8 pixels, got ToDtype",
         ),
-        (('[[ops]]\nop = "RandomApply"', '[[ops.ops]]\nop = "Lowercase"'), "on uint8 pixels, got Lowercase"),
+        (
+            ('[[ops]]\nop = "RandomApply"', '[[ops.ops]]\nop = "Lowercase"'),
+            "Lowercase is an op for sentences, and this is a recipe for images",
+        ),
         (
             ('[[ops]]\nop = "RandomChoice"', "p = [1, 2]", '[[ops.ops]]\nop = "RandomHorizontalFlip"'),
             "p must be a weight >= 0 for each of the 1 ops",
