@@ -26,7 +26,7 @@ from nvidia.dali.pipeline import Pipeline
 
 from dalipipe.backends.dali_input import encode
 from dalipipe.inspection import inspect
-from dalipipe.inspection.measure import BATCH
+from dalipipe.inspection.walk import BATCH
 from dalipipe.loading import available_threads
 from dalipipe.sources import FolderSource
 

@@ -1,4 +1,4 @@
-"""RandomApply and RandomChoice: what they hold, done for the samples that the plan chooses."""
+"""RandomApply and RandomChoice: what they hold, done for the samples that are drawn."""
 
 import numpy as np
 import pytest

@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Su
 
 import dalipipe
 import dalipipe.loading.arguments
-import dalipipe.loading.delivery
+import dalipipe.loading.fetching
 from dalipipe.backends import Result
 from dalipipe.backends.ram_cache import RamCache
 from dalipipe.decisions import randomness
@@ -206,7 +206,7 @@ class History:
 
 @pytest.mark.parametrize("part", range(4))
 def test_every_history_sees_each_sample_once(monkeypatch, part):
-    monkeypatch.setattr(dalipipe.loading.delivery, "compile_recipe", Told)
+    monkeypatch.setattr(dalipipe.loading.fetching, "compile_recipe", Told)
     monkeypatch.setattr(dalipipe.loading.arguments, "_distributed", lambda: True)  # so that ranks need no seed
     for number in range(part * HISTORIES // 4, (part + 1) * HISTORIES // 4):
         torch.default_generator.manual_seed(number)  # manual_seed, without asking CUDA

@@ -167,7 +167,7 @@ class Holding:
     def __init__(self, pipeline):
         self.pipeline = pipeline
 
-    def let_go(self):
+    def abandon(self):
         del self.pipeline
 
 

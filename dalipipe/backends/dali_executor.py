@@ -98,7 +98,7 @@ def _only(batch: Batch, position: int) -> Batch:
 class _Pipelines:
     """All pipelines of this process, those that are garbage already among them."""
 
-    def let_go(self) -> None:
+    def abandon(self) -> None:
         """Forget them: DALI waits for ever, or aborts, where a child takes apart what has its threads elsewhere."""
         for known in list(Pipeline._pipes):
             pipeline = known()
@@ -289,7 +289,7 @@ class DaliExecutor:
         images, labels = (torch.cat([getattr(result, part) for result in results]) for part in ("images", "labels"))
         return Result(batch, images, labels, failures)
 
-    def let_go(self) -> None:
+    def abandon(self) -> None:
         """Forget the parent's pipeline; see `_Pipelines`."""
         global _lost_cuda
         _lost_cuda = _lost_cuda or (self._iterator is not None and self._graph_device == "gpu")

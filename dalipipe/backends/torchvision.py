@@ -187,10 +187,10 @@ class TorchvisionExecutor:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.device = torch.device("cpu")
-        self.let_go()
+        self.abandon()
         forks.register(self)
 
-    def let_go(self) -> None:
+    def abandon(self) -> None:
         """Start with threads of this process's own. See `forks`."""
         self._pool = ThreadPoolExecutor(self.job.num_threads, thread_name_prefix="dalipipe")
 

@@ -12,7 +12,7 @@ from dalipipe.benchmark.work import Work
 from dalipipe.training.network.models import check_images, create_model, resolve_device
 
 
-class Step:
+class TrainingStep:
     """One step of training on a batch: forward, loss, backward, SGD.
 
     Args:

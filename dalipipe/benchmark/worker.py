@@ -26,7 +26,7 @@ from dalipipe.errors import DalipipeError
 from dalipipe.recipes import Recipe
 
 if TYPE_CHECKING:
-    from dalipipe.benchmark.trainee import Step
+    from dalipipe.benchmark.trainee import TrainingStep
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ class _State:
     work: Work
     subject: Subject
     pool: NDArray[np.int64]
-    step: Step
+    step: TrainingStep
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -106,9 +106,9 @@ def _passes(count: int) -> NDArray[np.int64]:
 
 def _model(model: str, classes: int) -> dict[str, Any]:
     """Build the network that the next requests train; return where it runs."""
-    from dalipipe.benchmark.trainee import Step
+    from dalipipe.benchmark.trainee import TrainingStep
 
-    _State.step = Step(model, classes, _State.work)
+    _State.step = TrainingStep(model, classes, _State.work)
     return {"device": str(_State.step.device)}
 
 

@@ -19,7 +19,7 @@ from dalipipe.cli.console import printable, results, warn
 from dalipipe.cli.paths import given_path
 from dalipipe.training.config import ADAMW_LR, DEMO, GROUPS, QUARANTINE, TrainConfig, read_config, shown_default
 from dalipipe.training.launch import Launch
-from dalipipe.training.observer import Observer, RunInfo, Step
+from dalipipe.training.observer import BatchProgress, Observer, RunInfo
 
 if TYPE_CHECKING:
     from dalipipe.training.measures.metrics import EpochMetrics
@@ -184,7 +184,7 @@ class _View(Observer):
             line += printable(value) + "  "
         self._say(line.rstrip())
 
-    def batch(self, step: Step) -> None:
+    def batch(self, step: BatchProgress) -> None:
         fold = f"fold {self._fold}, " if self._fold else ""
         self._bar.update(
             self._task,

@@ -30,7 +30,7 @@ from dalipipe.loading.arguments import (
     chosen_shard,
 )
 from dalipipe.loading.course import TOGETHER, Course, Place, Seeds
-from dalipipe.loading.delivery import Delivery
+from dalipipe.loading.fetching import Fetcher
 from dalipipe.loading.quarantine import BadFile, ErrorPolicy, OnError, Quarantine
 from dalipipe.loading.samplers import RankBatches, RankSampler, largest_batch, usual_batch_sampler, usual_sampler
 from dalipipe.recipes import Recipe
@@ -81,7 +81,7 @@ class DataLoader:
         pad: Whether a last global batch of fewer samples than ranks is padded, so that all ranks have the same number
             of batches; by default where `shuffle` is true.
         on_error: What happens where a file can't be used. "raise": DecodeError. "skip": the batch is smaller; one of
-            which nothing is left does not come. "substitute": another sample of the same class, chosen by the plan,
+            which nothing is left does not come. "substitute": another sample of the same class, drawn at random,
             stands in its place, so that batches stay as large. Everything else is as without that file, and it is not
             opened again in later epochs.
         max_bad: Most bad files with "skip" and "substitute": a number, or a fraction of all as a float from 0 to 1;
@@ -184,8 +184,8 @@ class DataLoader:
         )
         self._quarantine = Quarantine(self.source, policy)
         self._quarantine.rank = self.shard.rank
-        self._delivery = Delivery(job, self.backend, self._quarantine)
-        self.device = self._delivery.device
+        self._fetcher = Fetcher(job, self.backend, self._quarantine)
+        self.device = self._fetcher.device
         self._made = True
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -247,7 +247,7 @@ class DataLoader:
     @property
     def job(self) -> Job:
         """What the backend runs."""
-        return self._delivery.job
+        return self._fetcher.job
 
     @property
     def finish(self) -> Finish:
@@ -296,7 +296,7 @@ class DataLoader:
         recipe = chosen_recipe(given, transform, self.source)
         if recipe != self.recipe:
             vars(self).update(recipe=recipe)
-            self._delivery.restart(replace(self.job, recipe=recipe))
+            self._fetcher.restart(replace(self.job, recipe=recipe))
 
     def _epoch(self, drawn: int | None) -> Iterator[Any]:
         # An epoch counts from its first batch on: a library may ask for an iterator and drop it.
@@ -304,7 +304,7 @@ class DataLoader:
         self._quarantine.rank = self.shard.rank
         self._follow()
         place = self._course.begin(drawn)
-        results = self._delivery.run(self._course.behind(place))
+        results = self._fetcher.run(self._course.behind(place))
         try:
             for result in results:
                 yield from self._hand_out(place, result)
@@ -389,7 +389,7 @@ class DataLoader:
     def close(self) -> None:
         """Release threads and memory. The loader can't be iterated again; an epoch that runs may end."""
         self._closed = True
-        self._delivery.close()
+        self._fetcher.close()
 
     def __enter__(self) -> DataLoader:
         """Return the loader."""

@@ -179,7 +179,7 @@ class Quarantine:
             self._classes[label] = np.flatnonzero(self.source.labels == label)
         return self._classes[label]
 
-    def admit(self, batch: Batch, failures: Mapping[int, str]) -> None:
+    def add(self, batch: Batch, failures: Mapping[int, str]) -> None:
         """Take in the samples of a batch that could not be used, by position, with the reasons.
 
         Raises:

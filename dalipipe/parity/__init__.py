@@ -1,7 +1,7 @@
 """Whether each backend makes the same of an image as the reference: tolerances, comparison, report."""
 
+from dalipipe.parity.comparing import WHOLE, Settings, compare, refusals
 from dalipipe.parity.comparison import Gathered, Report, Row, Worst
-from dalipipe.parity.measure import WHOLE, Settings, compare, refusals
 from dalipipe.parity.tolerances import (
     MEASURED,
     REFERENCE,

@@ -105,7 +105,7 @@ class Order(Protocol):
 
 
 class OwnOrder:
-    """0 to length - 1, or shuffled by the plan.
+    """0 to length - 1, or shuffled by the seed and the epoch.
 
     Args:
         length: Number of samples.

@@ -33,7 +33,7 @@ class RunInfo:
 
 
 @dataclass(frozen=True)
-class Step:
+class BatchProgress:
     """Where an epoch stands after `batch` of `batches` training steps; the rest is over the epoch so far."""
 
     epoch: int
@@ -66,7 +66,7 @@ class Observer:
     def started(self, info: RunInfo) -> None:
         """Tell that everything is ready; the first batch comes next."""
 
-    def batch(self, step: Step) -> None:
+    def batch(self, step: BatchProgress) -> None:
         """Tell that a training step is done."""
 
     def validating(self, epoch: int) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dalipipe.benchmark.meter import Stretch
-from dalipipe.benchmark.trainee import Step
+from dalipipe.benchmark.trainee import TrainingStep
 from dalipipe.benchmark.training import PARTS, Training, train_in_turns
 from dalipipe.benchmark.work import Work
 from dalipipe.errors import ConfigError
@@ -56,7 +56,7 @@ def work(size):
 
 
 def test_a_step_changes_the_network_and_hands_the_batch_on():
-    step = Step("resnet18", 3, work(32))
+    step = TrainingStep("resnet18", 3, work(32))
     before = [parameter.clone() for parameter in step._model.parameters()]
     images, labels = torch.rand(2, 3, 32, 32), torch.tensor([0, 2])
     ((same, their),) = step.over([(images, labels)])
@@ -69,4 +69,4 @@ def test_a_step_changes_the_network_and_hands_the_batch_on():
 
 def test_images_that_the_network_cannot_take_are_refused():
     with pytest.raises(ConfigError, match="vgg11"):
-        Step("vgg11", 3, work(8))
+        TrainingStep("vgg11", 3, work(8))

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dalipipe.cli import app
-from dalipipe.training.run import steps
+from dalipipe.training.run import learning
 from dalipipe.training.run.lock import held
 from dalipipe.training.run.saving import quoted
 
@@ -112,7 +112,7 @@ def test_a_shell_reads_the_path_of_a_run(tmp_path, name):
 
 def test_what_the_message_names_goes_on_from_anywhere(photos, monkeypatch):
     """With the options that were given, however relative, and a name that a shell has to be told."""
-    learn, left = steps.learn, [1]
+    learn, left = learning.learn, [1]
 
     def learn_and_stop(*arguments):
         learn(*arguments)
@@ -120,7 +120,7 @@ def test_what_the_message_names_goes_on_from_anywhere(photos, monkeypatch):
         if left[0] == 0:
             os.kill(os.getpid(), 15)
 
-    monkeypatch.setattr(steps, "learn", learn_and_stop)
+    monkeypatch.setattr(learning, "learn", learn_and_stop)
     first = run("train", ".", *options("--output", "../it's\na run", epochs=2))
     assert (first.exit_code, first.stderr.count("\n")) == (143, 1)
     command = first.stderr.rpartition("Go on with: dalipipe ")[2]

@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from dalipipe.cli import app
-from dalipipe.training.run import steps
+from dalipipe.training.run import learning
 
 
 def run(*arguments):
@@ -57,7 +57,7 @@ def test_a_signal_ends_a_run_in_order(folder):
 
 def stop_once(monkeypatch, batch):
     """Let a signal come when a batch has been learnt, once."""
-    learn, left = steps.learn, [batch]
+    learn, left = learning.learn, [batch]
 
     def learn_and_stop(*arguments):
         learn(*arguments)
@@ -65,7 +65,7 @@ def stop_once(monkeypatch, batch):
         if left[0] == 0:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(steps, "learn", learn_and_stop)
+    monkeypatch.setattr(learning, "learn", learn_and_stop)
 
 
 def test_a_run_that_was_stopped_goes_on_with_its_own_options(folder, quick, monkeypatch):

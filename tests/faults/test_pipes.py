@@ -27,7 +27,7 @@ def become_pipe(path):
     path.unlink()
     os.mkfifo(path)
 
-    def let_go():
+    def abandon():
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
         except OSError:  # nobody waits, or it is gone
@@ -35,7 +35,7 @@ def become_pipe(path):
         waited.append(path)
 
     waited: list[object] = []
-    timer = threading.Timer(20, let_go)
+    timer = threading.Timer(20, abandon)
     timer.daemon = True
     timer.start()
     return timer, waited

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dalipipe.errors import SourceError, SourceNotFoundError
-from dalipipe.inspection import FAILING, WARNINGS, inspect
+from dalipipe.inspection import FAILING, WARNINGS, inspect, walk
 from dalipipe.sources import FolderSource
 
 
@@ -206,10 +206,9 @@ def test_what_cannot_be_read_says_why(folder, monkeypatch):
         (root / "ant/vanishes.jpg").unlink()
         return listing
 
-    from dalipipe.inspection import measure
     from dalipipe.inspection.listing import list_data
 
-    monkeypatch.setattr(measure, "list_data", list_and_remove)
+    monkeypatch.setattr(walk, "list_data", list_and_remove)
     report = inspect(root, 2)
     assert found(report) == [
         ("ant/link.jpg", "unreadable", "a link to nothing"),

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from dalipipe.backends import Job, compile_recipe
-from dalipipe.parity.measure import Items
+from dalipipe.parity.comparing import Items
 from dalipipe.parity.page import PAGE, page
 from dalipipe.recipes import Recipe, ops
 from dalipipe.sampling import Batch

@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from dalipipe.cli import app
-from dalipipe.parity import MEASURED, WHOLE, Settings, compare, measure, tolerances
+from dalipipe.parity import MEASURED, WHOLE, Settings, compare, comparing, tolerances
 from dalipipe.parity.steps import Items
 from dalipipe.recipes import Recipe, list_recipes
 from dalipipe.recipes.ops import OPS, CenterCrop, ImageSpec
@@ -105,7 +105,7 @@ def test_every_recipe_is_the_references_on_tiny_and_thin_images(thin_images, nam
 
 def test_what_is_compared_is_bounded_in_memory_where_sizes_differ():
     long = [np.zeros(size, np.uint8) for size in ((9000, 1, 3), (1, 9000, 3))]
-    comparison = measure._Comparison(Items(long * 9), Recipe.load("cifar-eval"), Settings(ON_CPU, draws=1), ON_CPU)
+    comparison = comparing._Comparison(Items(long * 9), Recipe.load("cifar-eval"), Settings(ON_CPU, draws=1), ON_CPU)
     sizes = [len(portion) for portion in comparison.portions(range(18))]
     assert sum(sizes) == 18
     assert max(sizes) * 3 * 2048**2 <= 64e6
@@ -119,8 +119,8 @@ def test_a_backend_that_is_one_level_off_is_found_and_named(images, monkeypatch)
             found[3][0, 0, 0] += 1
         return found
 
-    run = measure.run
-    monkeypatch.setattr(measure, "run", brighter)
+    run = comparing.run
+    monkeypatch.setattr(comparing, "run", brighter)
     report = compare(images, Recipe(name="test", ops=(FRAME,)), Settings(ON_CPU, draws=1, steps=False))
     assert not report.ok
     assert problems(report) == ["dali-cpu, whole recipe: max 1 > 0"]

@@ -11,8 +11,8 @@ from dalipipe.training.config import TrainConfig
 from dalipipe.training.measures.metrics import EpochMetrics
 from dalipipe.training.network.optim import rate
 from dalipipe.training.observer import Observer
+from dalipipe.training.run.learning import learn, train_epoch
 from dalipipe.training.run.state import TrainState
-from dalipipe.training.run.steps import learn, train_epoch
 
 
 class Batches:

@@ -83,7 +83,7 @@ def test_two_processes_learn_what_one_does(folder, two, name):
     for one, other in zip(ours, theirs, strict=True):
         for measure, value in other.items():
             assert one[measure] == pytest.approx(value, abs=1e-4), measure
-    # The same samples in each step, each process its half; substitutes are decided by the plan as well.
+    # The same samples in each step, each process its half; substitutes too.
     parts = [rank[name] for rank in two]
     for (epoch, batch, indices), *mine in zip(alone, *parts, strict=True):
         assert [tuple(step[:2]) for step in mine] == [(epoch, batch)] * 2

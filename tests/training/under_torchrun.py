@@ -10,7 +10,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from dalipipe.errors import ConfigError, DalipipeError, StoppedError
 from dalipipe.training.config import TrainConfig
-from dalipipe.training.run import loop, steps
+from dalipipe.training.run import learning, loop
 from dalipipe.training.run.processes import Processes
 from tests.warm import QUICKLY
 
@@ -42,7 +42,7 @@ class Steps:
     """Stands in for the step that learns from a batch: notes the samples, and does what is asked for at one of them."""
 
     def __init__(self, at=None, then=None):
-        self.learn, self.at, self.then, self.seen = steps.learn, at, then, []
+        self.learn, self.at, self.then, self.seen = learning.learn, at, then, []
 
     def __call__(self, state, images, labels, where):
         self.seen.append((state.epoch, state.batch, state.loader.last_indices.tolist()))
@@ -53,14 +53,14 @@ class Steps:
 
 def watched(cfg, at=None, then=None):
     """Train, and return the samples of each step."""
-    replaced, steps.learn = steps.learn, Steps(at, then)
+    replaced, learning.learn = learning.learn, Steps(at, then)
     try:
         loop.train(cfg)
-        return steps.learn.seen
+        return learning.learn.seen
     except StoppedError:
-        return steps.learn.seen
+        return learning.learn.seen
     finally:
-        steps.learn = replaced
+        learning.learn = replaced
 
 
 def prepare():

@@ -14,7 +14,7 @@ A kernel takes a record, a `View` (where pixels lie in memory, which region of t
 lies there mirrored), the region to make, and an `Output`; it returns the view of what it made.
 """
 
-from dalipipe.backends.kernels.steps import TABLE, run_steps
+from dalipipe.backends.kernels.chain import TABLE, run_steps
 from dalipipe.backends.kernels.views import output_in, view_in
 
 __all__ = ["TABLE", "output_in", "run_steps", "view_in"]

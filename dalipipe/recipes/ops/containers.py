@@ -1,4 +1,4 @@
-"""Ops that do other ops at random: which, the plan decides for each sample."""
+"""Ops that do other ops at random: which, is drawn for each sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Policies: published sets of ops from which the plan picks some for each sample, with torchvision's magnitudes."""
+"""Policies: published sets of ops of which some are drawn for each sample, with torchvision's magnitudes."""
 
 from __future__ import annotations
 

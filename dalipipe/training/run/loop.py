@@ -34,12 +34,12 @@ from dalipipe.training.resume.resumption import (
 from dalipipe.training.resume.summary import summarise
 from dalipipe.training.run.folds import train_folds
 from dalipipe.training.run.interruption import interruptible
+from dalipipe.training.run.learning import train_epoch
 from dalipipe.training.run.lock import held_by_first
 from dalipipe.training.run.problems import check_finite, memory_explained
 from dalipipe.training.run.processes import Processes, check_launch, shared_options
 from dalipipe.training.run.saving import Saver
 from dalipipe.training.run.state import TrainState
-from dalipipe.training.run.steps import train_epoch
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def train_once(cfg: TrainConfig, host: Host, fold: int | None = None) -> dict[st
         with interruptible() as interruption:
             whole = cfg.output if fold is None else cfg.output.parent
             saver = Saver(state, checkpoints, template, interruption, whole)
-            summary = go(Run(state, data, info, record, saver, observer), resumed=resumed)
+            summary = train_epochs(Run(state, data, info, record, saver, observer), resumed=resumed)
             if fold is not None and processes.greatest([saver.is_asked_to_end])[0]:
                 raise saver.stopped("what follows this fold")
             return summary
@@ -188,7 +188,7 @@ class Run:
         return self.state.processes
 
 
-def go(run: Run, *, resumed: bool) -> dict[str, Any]:
+def train_epochs(run: Run, *, resumed: bool) -> dict[str, Any]:
     """Do what is left of a run, and return what summary.json holds.
 
     Raises:

@@ -32,7 +32,7 @@ def _end_all() -> None:
             results.close()
 
 
-class Delivery:
+class Fetcher:
     """A backend, with an account of the samples that it can't use.
 
         batches ─► without what is known as bad ─► executor ─► result ─► what failed: raise, leave out or replace
@@ -158,7 +158,7 @@ class Delivery:
             asked: As it was cut.
             result: What the backend made of it, without what was known as bad.
         """
-        self.quarantine.admit(result.batch, result.failures)
+        self.quarantine.add(result.batch, result.failures)
         failed = _failed(result)
         if self.quarantine.policy.on_error == "skip":
             return replace(result, batch=result.batch.select(~failed), images=self._formed(result.images), failures={})
@@ -175,7 +175,7 @@ class Delivery:
             failed = np.zeros_like(failed)
             failed[places[still]] = True
             if extra.failures:
-                self.quarantine.admit(extra.batch, extra.failures)
+                self.quarantine.add(extra.batch, extra.failures)
         rows = torch.tensor([found[at] for at in range(len(batch))], device=self.device)
         return Result(batch, self._formed(torch.cat(images)[rows]), torch.cat(labels)[rows])
 

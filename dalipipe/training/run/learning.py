@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dalipipe.errors import DecodeError
 from dalipipe.training.measures.metrics import Meter
-from dalipipe.training.observer import Observer, Step
+from dalipipe.training.observer import BatchProgress, Observer
 from dalipipe.training.run.problems import check_finite, memory_explained
 from dalipipe.training.run.state import TrainState
 
@@ -42,7 +42,7 @@ def train_epoch(state: TrainState, observer: Observer, after_batch: Callable[[],
         with memory_explained(where, state.cfg):
             learn(state, images, labels, where)
         wait = meter.data_wait_fraction
-        observer.batch(Step(number, state.batch, batches, state.tally.loss, meter.img_per_s, wait))
+        observer.batch(BatchProgress(number, state.batch, batches, state.tally.loss, meter.img_per_s, wait))
         after_batch()
     if state.pending:  # the last batches did not come, since all of their files are bad
         move(state)
