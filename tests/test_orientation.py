@@ -152,7 +152,7 @@ def test_a_recipe_says_so_and_its_twin_does_it_too():
         (TOML.replace("true", "1"), "apply_exif_orientation: input should be a valid boolean, got 1"),
         (
             'name = "x"\napply_exif_orientation = true\n[[ops]]\nop = "Lowercase"\n',
-            "Lowercase is an op for sentences, and this is a recipe for images",
+            "a recipe of image ops is needed here, got one of text ops",
         ),
     ],
 )
