@@ -178,11 +178,13 @@ CHANGES = {
     "magnitude": 5,
     "num_magnitude_bins": 11,
     ("RandomPerspective", "interpolation"): "bilinear",
+    ("RandomResizedCrop", "interpolation"): "nearest",
+    ("Resize", "interpolation"): "bicubic",
     ("TrivialAugmentWide", "interpolation"): "nearest",
 }
 ONE_VALUED = {
     ("AutoAugment", "policy"),
-    *{("RandomResizedCrop", "interpolation"), ("Resize", "interpolation"), ("ToDtype", "dtype")},
+    ("ToDtype", "dtype"),
 }
 
 

@@ -52,7 +52,7 @@ UNREADABLE = [
     (toml_of(op_toml("RandomResizedCrop", size=9, scale=[1, 0.5])), "op 1 (RandomResizedCrop): scale must be (low"),
     (toml_of(op_toml("RandomResizedCrop", size=9, scale=[0, 0])), "scale must reach above 0, got (0.0, 0.0)"),
     (toml_of(op_toml("RandomResizedCrop", size=9, ratio=[0, 1])), "op 1 (RandomResizedCrop): ratio must be (low"),
-    (toml_of(op_toml("RandomResizedCrop", size=9, interpolation="bicubic")), "interpolation: input should be 'bil"),
+    (toml_of(op_toml("RandomResizedCrop", size=9, interpolation="lanczos")), "interpolation: input should be 'nea"),
     (toml_of(op_toml("RandomCrop", size=9, padding=[1, 2, 3])), "padding: must be one number, two or four, got (1"),
     (toml_of(op_toml("RandomCrop", size=9, padding=-1)), "op 1 (RandomCrop): padding.0: input should be greater"),
     (toml_of(op_toml("RandomCrop", size=9, fill=256)), "op 1 (RandomCrop): fill.0: input should be less than or"),

@@ -41,6 +41,7 @@ ONE_OP = [
     (lambda t: t.Resize((7, 9)), "Resize(size=[7, 9])"),
     (lambda t: t.Resize((7, 9), interpolation=InterpolationMode.BILINEAR), "Resize(size=[7, 9])"),
     (lambda t: t.Resize((7, 9), interpolation=2), "Resize(size=[7, 9])"),
+    (lambda t: t.Resize((7, 9), interpolation=3), "Resize(size=[7, 9], interpolation=bicubic)"),
     (lambda t: t.CenterCrop(7), "CenterCrop(size=[7, 7])"),
     (lambda t: t.RandomCrop(7), "RandomCrop(size=[7, 7])"),
     (lambda t: t.RandomCrop(7, padding=4), "RandomCrop(size=[7, 7], padding=[4, 4, 4, 4])"),
@@ -278,8 +279,10 @@ def test_the_transforms_of_weights():
     expected = ["Resize(size=232)", "CenterCrop(size=[224, 224])", f"Normalize(mean={list(MEAN)}, std={list(STD)})"]
     assert texts(transform) == expected
     assert texts(v1.Compose([transform])) == expected
-    with pytest.raises(RecipeError, match=r"transform \(Resize\): interpolation.*'bilinear', got 'bicubic'"):
-        ops_of(presets.ImageClassification(crop_size=224, interpolation=InterpolationMode.BICUBIC))
+    bicubic = presets.ImageClassification(crop_size=224, interpolation=InterpolationMode.BICUBIC)
+    assert texts(bicubic)[0] == "Resize(size=256, interpolation=bicubic)"
+    with pytest.raises(RecipeError, match=r"transform \(Resize\): interpolation.*got 'lanczos'"):
+        ops_of(presets.ImageClassification(crop_size=224, interpolation=InterpolationMode.LANCZOS))
 
 
 def test_a_known_size_is_written_down():
@@ -323,8 +326,9 @@ REFUSED = [
     ([v2.AugMix(), TO], r"AugMix blends several chains"),
     ([v2.MixUp(num_classes=2), TO], r"MixUp mixes a batch.* Use dalipipe.MixUp"),
     ([nn.Dropout(), TO], "Dropout can't be translated"),
-    ([v1.Resize((7, 7), InterpolationMode.BICUBIC), TO], r"transforms\[0\] \(Resize\): interpolation.*got 'bicubic'"),
-    ([v2.Resize((7, 7), 3), TO], r"\(Resize\): interpolation.*got 'bicubic'"),
+    ([v1.Resize((7, 7), InterpolationMode.LANCZOS), TO], r"transforms\[0\] \(Resize\): interpolation.*got 'lanczos'"),
+    ([v2.Resize((7, 7), 1), TO], r"\(Resize\): interpolation.*got 'lanczos'"),
+    ([v2.PILToTensor(), v2.Resize((7, 7), 3, antialias=False)], r"\(Resize\): bicubic needs antialias = true"),
     ([v2.Resize(None, max_size=9), TO], r"\(Resize\): size"),
     ([v1.RandomRotation(9, expand=True), TO], r"transforms\[0\] \(RandomRotation\): expand must be False, got True"),
     ([v1.RandomCrop(7, padding=1, padding_mode="reflect"), TO], "padding_mode must be 'constant', got 'reflect'"),

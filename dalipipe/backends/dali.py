@@ -101,9 +101,23 @@ class Step:
         return fn.cast(self.records[self.row, position], dtype=dtype)
 
 
+_FILTERS = {
+    "bilinear": types.INTERP_LINEAR,
+    "bicubic": types.INTERP_CUBIC,
+    "nearest-exact": types.INTERP_NN,
+}
+
+
 def _resize(images: DataNode, step: Step) -> DataNode:
     size = step.numbers(OUT_H, OUT_H + 2, types.FLOAT)
-    return fn.resize(images, size=size, interp_type=types.INTERP_LINEAR, antialias=step.given["antialias"])
+    method, smooth = step.given["interpolation"], step.given["antialias"]
+    if method != "nearest":
+        kind = _FILTERS[method]
+        return fn.resize(images, size=size, interp_type=kind, antialias=smooth and kind != types.INTERP_NN)
+    # DALI takes the px below the middle of each output px, torch the one below its first corner: half a px before it.
+    box = step.numbers(_BOX.height, _BOX.width + 1, types.FLOAT)
+    start = box / size * -0.5
+    return fn.resize(images, size=size, interp_type=types.INTERP_NN, roi_start=start, roi_end=start + box)
 
 
 def _crop_resize(images: DataNode, step: Step) -> DataNode:

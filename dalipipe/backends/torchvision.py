@@ -21,7 +21,19 @@ from dalipipe.backends.table import Entry
 from dalipipe.decisions import randomness
 from dalipipe.decisions.status import Status, reason_of
 from dalipipe.recipes import Levels, Recipe
-from dalipipe.recipes.primitives import ARGS, BILINEAR, DO, OUT_H, OUT_W, PERMUTATIONS, Primitive, places_of
+from dalipipe.recipes.primitives import (
+    ARGS,
+    BICUBIC,
+    BILINEAR,
+    DO,
+    NEAREST,
+    NEAREST_EXACT,
+    OUT_H,
+    OUT_W,
+    PERMUTATIONS,
+    Primitive,
+    places_of,
+)
 from dalipipe.sampling import Batch
 from dalipipe.sources import Item
 
@@ -70,8 +82,9 @@ def _colour(image: torch.Tensor, levels: Record) -> list[float]:
 
 def _crop_resize(image: torch.Tensor, record: Record) -> torch.Tensor:
     top, left, height, width = (int(record[at]) for at in (_BOX.top, _BOX.left, _BOX.height, _BOX.width))
-    size = [int(record[OUT_H]), int(record[OUT_W])]
-    return tv.resized_crop(image, top, left, height, width, size, antialias=bool(record[_BOX.antialias]))
+    size, method = [int(record[OUT_H]), int(record[OUT_W])], _method(record[_BOX.interpolation])
+    smooth = bool(record[_BOX.antialias])
+    return tv.resized_crop(image, top, left, height, width, size, interpolation=method, antialias=smooth)
 
 
 def _crop_pad(image: torch.Tensor, record: Record) -> torch.Tensor:
@@ -125,7 +138,15 @@ def _blur(image: torch.Tensor, record: Record) -> torch.Tensor:
 
 
 def _method(number: float) -> InterpolationMode:
-    return InterpolationMode.BILINEAR if number == BILINEAR else InterpolationMode.NEAREST
+    return _METHODS[int(number)]
+
+
+_METHODS = {
+    NEAREST: InterpolationMode.NEAREST,
+    BILINEAR: InterpolationMode.BILINEAR,
+    BICUBIC: InterpolationMode.BICUBIC,
+    NEAREST_EXACT: InterpolationMode.NEAREST_EXACT,
+}
 
 
 def _plain(function: Callable[..., Any]) -> Callable[[torch.Tensor, Record], torch.Tensor]:

@@ -65,11 +65,11 @@ def _resolve_size(rule, s, u, record):
     if rule == Rule.RANDOM_RESIZED_CROP.value:
         scale, ratio = s[_RRC.scale : _RRC.scale + 2], s[_RRC.ratio : _RRC.ratio + 2]
         top, left, box_height, box_width = random_resized_crop_box(u, height, width, scale, ratio)
-        _write_box(record, top, left, box_height, box_width, s[_RRC.antialias])
+        _write_box(record, (top, left, box_height, box_width), s[_RRC.antialias], s[_RRC.interpolation])
         record[OUT_H], record[OUT_W] = s[_RRC.size], s[_RRC.size + 1]
         return 0
     if rule == Rule.RESIZE.value:
-        _write_box(record, 0, 0, height, width, s[_RESIZE.antialias])
+        _write_box(record, (0, 0, height, width), s[_RESIZE.antialias], s[_RESIZE.interpolation])
         record[OUT_H], record[OUT_W] = s[_RESIZE.size], s[_RESIZE.size + 1]
         if s[_RESIZE.size + 1] == 0:
             size, limit = int(s[_RESIZE.size]), int(s[_RESIZE.max_size])
@@ -96,11 +96,11 @@ def _resolve_size(rule, s, u, record):
 
 
 @compiled
-def _write_box(record, top, left, height, width, antialias):
-    """Write a CROP_RESIZE record."""
+def _write_box(record, box, antialias, interpolation):
+    """Write a CROP_RESIZE record; `box` is top, left, height, width."""
     record[DO] = Primitive.CROP_RESIZE.value
-    record[_BOX.top], record[_BOX.left], record[_BOX.height], record[_BOX.width] = top, left, height, width
-    record[_BOX.antialias] = antialias
+    record[_BOX.top], record[_BOX.left], record[_BOX.height], record[_BOX.width] = box
+    record[_BOX.antialias], record[_BOX.interpolation] = antialias, interpolation
 
 
 @compiled

@@ -17,10 +17,15 @@ from dalipipe.limits import pixel_limit
 from dalipipe.recipes import Recipe, ops
 from dalipipe.recipes.layout import spans
 from dalipipe.recipes.ops.base import Numbers
-from dalipipe.recipes.primitives import BILINEAR, NEAREST, RECORD, Primitive, on_grey
+from dalipipe.recipes.primitives import BICUBIC, BILINEAR, NEAREST, NEAREST_EXACT, RECORD, Primitive, on_grey
 from dalipipe.recipes.rules import FIELDS, FOR_ALL, NUMBERS, SIZING, Rule
 
-_INTERPOLATIONS = {"nearest": float(NEAREST), "bilinear": float(BILINEAR)}
+_INTERPOLATIONS = {
+    "nearest": float(NEAREST),
+    "bilinear": float(BILINEAR),
+    "bicubic": float(BICUBIC),
+    "nearest-exact": float(NEAREST_EXACT),
+}
 
 
 @dataclass(frozen=True)

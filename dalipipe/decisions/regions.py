@@ -7,7 +7,20 @@ import math
 import numpy as np
 
 from dalipipe.compilation import compiled
-from dalipipe.recipes.primitives import DO, IN_H, IN_W, OUT_H, OUT_W, Primitive, Reach, having, places_of
+from dalipipe.recipes.primitives import (
+    BICUBIC,
+    DO,
+    IN_H,
+    IN_W,
+    NEAREST,
+    NEAREST_EXACT,
+    OUT_H,
+    OUT_W,
+    Primitive,
+    Reach,
+    having,
+    places_of,
+)
 
 _BOX, _WINDOW, _FLIP = (places_of(one) for one in (Primitive.CROP_RESIZE, Primitive.CROP_PAD, Primitive.FLIP))
 _AFFINE, _BLUR = places_of(Primitive.AFFINE), places_of(Primitive.BLUR)
@@ -15,24 +28,33 @@ _WHOLE, _MAPS, _NEIGHBOURS = having(Reach.WHOLE), having(Reach.MAP), having(Reac
 
 
 @compiled
-def axis_support(index, box, out_size, antialias):
+def axis_support(index, box, out_size, antialias, interpolation):
     """Return (first, one past the last) input px that output px `index` of a resize depends on, along one axis.
 
-    Source: Pillow's precompute_coeffs with the triangle filter, which torch's antialiased interpolate follows.
+    Source: Pillow's precompute_coeffs with the triangle and the cubic filter, which torch's antialiased interpolate
+    follows; for nearest torch's nearest_neighbor_compute_source_index and its exact form, in float32.
     """
     if box == out_size:
         return index, index + 1  # a resize to the same size makes no pixels, and so must not reach beyond
+    if interpolation in (NEAREST, NEAREST_EXACT):
+        middle = np.float32(0.5) if interpolation == NEAREST_EXACT else np.float32(0.0)
+        at = min(int((np.float32(index) + middle) * (np.float32(box) / np.float32(out_size))), int(box) - 1)
+        return at, at + 1
     scale = box / out_size
-    stretch = max(scale, 1.0) if antialias else 1.0
+    reach = (2.0 if interpolation == BICUBIC else 1.0) * (max(scale, 1.0) if antialias else 1.0)
     center = scale * (index + 0.5)
-    return max(int(center - stretch + 0.5), 0), min(int(center + stretch + 0.5), box)
+    return max(int(center - reach + 0.5), 0), min(int(center + reach + 0.5), box)
 
 
 @compiled
-def _axis_region(first, count, box, out_size, antialias):
-    """Return (first, one past the last) input px that `count` output px from `first` on depend on, along one axis."""
-    low = axis_support(first, box, out_size, antialias)[0]
-    return int(low), int(axis_support(first + count - 1, box, out_size, antialias)[1])
+def _axis_region(first, count, sizes, antialias, interpolation):
+    """Return (first, one past the last) input px that `count` output px from `first` on depend on, along one axis.
+
+    `sizes` is the length of the axis before and after.
+    """
+    box, out_size = sizes
+    low = axis_support(first, box, out_size, antialias, interpolation)[0]
+    return int(low), int(axis_support(first + count - 1, box, out_size, antialias, interpolation)[1])
 
 
 @compiled
@@ -81,9 +103,9 @@ def regions(records, out_height, out_width, needed):
             top, height = _clip(y, y + height - 1, in_h)
             left, width = _clip(x, x + width - 1, in_w)
         elif do == Primitive.CROP_RESIZE.value:
-            smooth = record[_BOX.antialias] > 0
-            low_y, high_y = _axis_region(top, height, record[_BOX.height], int(record[OUT_H]), smooth)
-            low_x, high_x = _axis_region(left, width, record[_BOX.width], int(record[OUT_W]), smooth)
+            smooth, method = record[_BOX.antialias] > 0, record[_BOX.interpolation]
+            low_y, high_y = _axis_region(top, height, (record[_BOX.height], int(record[OUT_H])), smooth, method)
+            low_x, high_x = _axis_region(left, width, (record[_BOX.width], int(record[OUT_W])), smooth, method)
             top, height = int(record[_BOX.top]) + low_y, high_y - low_y
             left, width = int(record[_BOX.left]) + low_x, high_x - low_x
         elif do in _MAPS:

@@ -15,7 +15,7 @@ A record is RECORD float64 numbers:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from itertools import permutations
 from types import MappingProxyType
@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from dalipipe.recipes.layout import places, size_of, spans
 
-NEAREST, BILINEAR = 0, 1
+NEAREST, BILINEAR, BICUBIC, NEAREST_EXACT = range(4)
 PERMUTATIONS: Final = tuple(permutations(range(3)))
 DO, IN_H, IN_W, OUT_H, OUT_W, ARGS = range(6)
 
@@ -70,6 +70,8 @@ class Family(Enum):
     COPY = "decoding, crops, flips, erasing"
     RANGE = "rescaling and normalising"
     RESIZE = "resizing, bilinear"
+    RESIZE_NEAREST = "resizing, nearest"
+    RESIZE_BICUBIC = "resizing, bicubic"
     NEAREST = "rotations and affine maps, nearest"
     BILINEAR = "rotations and affine maps, bilinear"
     PERSPECTIVE = "perspective, bilinear"
@@ -93,7 +95,7 @@ class Declaration:
         family: How near a backend comes to the reference, and so why it may differ; with bilinear interpolation where
             there is a choice.
         words: Says in a few words what a record does.
-        nearest: The family with interpolation "nearest"; None where there is no such choice.
+        by_interpolation: The family with another interpolation than "bilinear", where there is a choice.
         gain: Tells, for its first field, how often larger a difference in levels it can make, at most.
         on_grey: What stands for it where the image has one channel, which kernels for three have as three equal ones;
             None: itself.
@@ -104,7 +106,7 @@ class Declaration:
     reach: Reach
     family: Family
     words: Callable[[Numbers], str]
-    nearest: Family | None = None
+    by_interpolation: Mapping[str, Family] = field(default_factory=dict)
     gain: Callable[[float], float] = lambda _: 1.0
     on_grey: Primitive | None = None
 
@@ -150,11 +152,16 @@ _BOX = "{left:.0f}, {top:.0f}, {width:.0f} x {height:.0f} px"
 DECLARED: Final[Mapping[Primitive, Declaration]] = MappingProxyType(
     {
         Primitive.CROP_RESIZE: Declaration(
-            "resize, bilinear, a box that lies inside the image; 1 for antialias",
-            "top left height width antialias",
+            "resize a box that lies inside the image; 1 for antialias; interpolation",
+            "top left height width antialias interpolation",
             Reach.WINDOW,
             Family.RESIZE,
             _says(f"box {_BOX}"),
+            by_interpolation={
+                "nearest": Family.RESIZE_NEAREST,
+                "nearest-exact": Family.RESIZE_NEAREST,
+                "bicubic": Family.RESIZE_BICUBIC,
+            },
         ),
         Primitive.CROP_PAD: Declaration(
             "keep a window, which may lie outside; levels outside",
@@ -177,7 +184,7 @@ DECLARED: Final[Mapping[Primitive, Declaration]] = MappingProxyType(
             Reach.MAP,
             Family.BILINEAR,
             _affine,
-            nearest=Family.NEAREST,
+            by_interpolation={"nearest": Family.NEAREST},
         ),
         Primitive.ERASE: Declaration(
             "put a colour into a box; 1 where that is not in levels but what leaves the recipe",
@@ -193,7 +200,7 @@ DECLARED: Final[Mapping[Primitive, Declaration]] = MappingProxyType(
             Reach.WHOLE,  # a window of it isn't worth the corner cases
             Family.PERSPECTIVE,
             _says("perspective"),
-            nearest=Family.TIES,
+            by_interpolation={"nearest": Family.TIES},
         ),
         Primitive.BRIGHTNESS: Declaration(
             "multiply levels by a factor",

@@ -37,8 +37,8 @@ class Rule(IntEnum):
 
 FIELDS: Final[Mapping[Rule, str]] = MappingProxyType(
     {
-        Rule.RANDOM_RESIZED_CROP: "size:2 scale:2 ratio:2 antialias",
-        Rule.RESIZE: "size:2 max_size antialias",  # size (s, 0): of the shorter side; max_size 0: no limit
+        Rule.RANDOM_RESIZED_CROP: "size:2 scale:2 ratio:2 antialias interpolation",
+        Rule.RESIZE: "size:2 max_size antialias interpolation",  # (s, 0): the shorter side; max_size 0: no limit
         Rule.CENTER_CROP: "size:2",
         Rule.PAD: "padding:4 fill:3",
         Rule.RANDOM_CROP: "size:2 padding:4 pad_if_needed fill:3",

@@ -254,6 +254,8 @@ def _add_op(state: _State, transform: object, where: str, model: type[Op], given
     """Add an op as it is at this place: what its arguments mean depends on what the image is here."""
     if isinstance(given.get("interpolation"), int):
         given["interpolation"] = PIL_FILTERS.get(given["interpolation"], given["interpolation"])
+    if state.form == "pil" and "antialias" in model.model_fields and given.get("interpolation") == "nearest":
+        given["interpolation"] = "nearest-exact"  # Pillow's, for torch's own is half a px aside
     if "antialias" in given:
         given["antialias"] = True if state.form == "pil" else bool(given["antialias"])
     if model.__name__ == "RandomCrop" and _is_v2(transform) and len(given.get("padding") or ()) == 4:

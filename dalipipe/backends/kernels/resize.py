@@ -1,8 +1,9 @@
-"""Bilinear resizing: the vertical pass over whole rows of bytes, the horizontal one over pixels in registers."""
+"""Resizing: the vertical pass over whole rows of bytes, the horizontal one over pixels in registers."""
 
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,36 +11,74 @@ from dalipipe.backends.kernels.views import SLACK, canvas, emit, view_of
 from dalipipe.backends.simd import fma4, load4, repeat4, round4, store4, zero4
 from dalipipe.compilation import compiled
 from dalipipe.decisions.regions import axis_support
-from dalipipe.recipes.primitives import OUT_H, OUT_W, Primitive, places_of
+from dalipipe.recipes.primitives import BICUBIC, BILINEAR, OUT_H, OUT_W, Primitive, places_of
 
 _BOX = places_of(Primitive.CROP_RESIZE)
 
 
 @compiled
-def _triangle_weights(box, out_size, antialias, first, counts, starts, weights):
-    """Write the taps of the outputs from `first` on along one axis; return the room for taps that each output has.
+def _weight(distance, interpolation):
+    """Return the weight of a tap at a distance from the centre, in widths of the filter.
+
+    Source: Pillow's bilinear_filter and bicubic_filter (a = -0.5).
+    """
+    if interpolation == BILINEAR:
+        return max(0.0, 1.0 - distance)
+    if interpolation != BICUBIC:
+        return 1.0  # the one px that is nearest
+    if distance < 1.0:
+        return (1.5 * distance - 2.5) * distance * distance + 1.0
+    return -0.5 * (((distance - 5.0) * distance + 8.0) * distance - 4.0) if distance < 2.0 else 0.0
+
+
+class _Axis(NamedTuple):
+    """One axis of a resize.
+
+    Attributes:
+        box: Its length before, px.
+        out: Its length after, px.
+        antialias: Whether the filter is widened when shrinking.
+        interpolation: Its number.
+    """
+
+    box: Any
+    out: Any
+    antialias: Any
+    interpolation: Any
+
+
+@compiled
+def _stretch(axis):
+    """Return how much wider than between neighbours the filter is."""
+    return max(axis.box / axis.out, 1.0) if axis.antialias else 1.0
+
+
+@compiled
+def _room(axis):
+    """Return the most taps that an output has, at least 3."""
+    return math.ceil((2.0 if axis.interpolation == BICUBIC else 1.0) * _stretch(axis)) * 2 + 1
+
+
+@compiled
+def _write_weights(axis, first, counts, starts, weights):
+    """Write the taps of the outputs from `first` on along one axis.
 
     Args:
-        box: Length of the axis before, px.
-        out_size: Length of the axis after, px.
-        antialias: Widen the filter when shrinking.
+        axis: Which.
         first: First output.
         counts: (count,) int64, written: number of taps.
         starts: (count,) int64, written: first tap, in px from the box's edge.
         weights: (count * taps,) float32, written: weights that sum to 1, zeros behind them.
 
-    Source: Pillow's precompute_coeffs with the triangle filter, which torch's antialiased interpolate follows.
+    Source: Pillow's precompute_coeffs, which torch's antialiased interpolate follows.
     """
-    scale = box / out_size
-    stretch = max(scale, 1.0) if antialias else 1.0
-    taps = math.ceil(stretch) * 2 + 1
+    scale, stretch, taps = axis.box / axis.out, _stretch(axis), len(weights) // len(counts)
     for i in range(len(counts)):
-        low, high = axis_support(first + i, box, out_size, antialias)
+        low, high = axis_support(first + i, axis.box, axis.out, axis.antialias, axis.interpolation)
         center = scale * (first + i + 0.5)
         total = 0.0
         for tap in range(high - low):
-            distance = abs((low + tap + 0.5 - center) / stretch)
-            weight = max(0.0, 1.0 - distance)
+            weight = _weight(abs((low + tap + 0.5 - center) / stretch), axis.interpolation)
             weights[i * taps + tap] = weight
             total += weight
         for tap in range(high - low):
@@ -47,7 +86,13 @@ def _triangle_weights(box, out_size, antialias, first, counts, starts, weights):
         for tap in range(high - low, taps):
             weights[i * taps + tap] = 0.0
         starts[i], counts[i] = low, high - low
-    return taps
+
+
+@compiled
+def _to_levels(values):
+    """Round floats to whole levels, in place: the cubic filter overshoots."""
+    for x in range(len(values)):
+        values[x] = min(max(np.rint(values[x]), np.float32(0.0)), np.float32(255.0))
 
 
 @compiled(fastmath={"contract"})
@@ -114,7 +159,7 @@ def _blend_rows(acc, pixels, base, stride, weights, used):
 def _blend_columns(row, mirror, acc, pixel, starts, weights, room, used):
     """Write a row of pixels of whole levels, each the weighted sum of `used` neighbours in `acc`.
 
-    The weights are >= 0 and sum to 1, so a rounded sum is a level without clamping. `mirror` writes from right to left.
+    Weights that are >= 0 sum to 1, so a rounded sum is a level without clamping. `mirror` writes from right to left.
     """
     count = len(starts)
     at, step = (4 * (count - 1), -4) if mirror else (0, 4)
@@ -137,7 +182,7 @@ def resize(record, view, region, output):
     """
     box_top, box_left = int(record[_BOX.top]), int(record[_BOX.left])
     box_h, box_w = int(record[_BOX.height]), int(record[_BOX.width])
-    antialias = record[_BOX.antialias] > 0
+    antialias, method = record[_BOX.antialias] > 0, record[_BOX.interpolation]
     out_h, out_w = int(record[OUT_H]), int(record[OUT_W])
     first_y, first_x, rows, columns = region
     y0, x0 = box_top - view.top, box_left - view.left
@@ -147,10 +192,11 @@ def resize(record, view, region, output):
         x0, first_x = view.width - x0 - box_w, out_w - first_x - columns
     starts_y, counts_y = np.empty(rows, np.int64), np.empty(rows, np.int64)
     starts_x, counts_x = np.empty(columns, np.int64), np.empty(columns, np.int64)
-    weights_y = np.empty(rows * (2 * (box_h // out_h + 1) + 1), np.float32)
-    weights_x = np.empty(columns * (2 * (box_w // out_w + 1) + 1), np.float32)
-    taps_y = _triangle_weights(box_h, out_h, antialias, first_y, counts_y, starts_y, weights_y)
-    taps_x = _triangle_weights(box_w, out_w, antialias, first_x, counts_x, starts_x, weights_x)
+    down, across = _Axis(box_h, out_h, antialias, method), _Axis(box_w, out_w, antialias, method)
+    taps_y, taps_x = _room(down), _room(across)
+    weights_y, weights_x = np.empty(rows * taps_y, np.float32), np.empty(columns * taps_x, np.float32)
+    _write_weights(down, first_y, counts_y, starts_y, weights_y)
+    _write_weights(across, first_x, counts_x, starts_x, weights_x)
     pixel, stride = view.pixel, view.row
     low_x = starts_x[0]
     span = (starts_x[columns - 1] + counts_x[columns - 1] - low_x) * pixel
@@ -162,6 +208,10 @@ def resize(record, view, region, output):
     for y in range(rows):
         weights = weights_y[y * taps_y : y * taps_y + taps_y]
         _blend_rows(acc[:span], view.pixels, left + (y0 + starts_y[y]) * stride, stride, weights, counts_y[y])
+        if method == BICUBIC:
+            _to_levels(acc[:span])
         _blend_columns(row, mirror, acc, pixel, starts_x, weights_x, taps_x, used_x)
+        if method == BICUBIC:
+            _to_levels(row)
         emit(row, y, scratch, output)
     return view_of(scratch, region, view.mirror_x, view.mirror_y)

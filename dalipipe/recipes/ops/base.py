@@ -117,8 +117,7 @@ class Op(BaseModel):
         if not self.primitives:
             return Family.COPY
         declared = DECLARED[self.primitives[0]]
-        nearest = declared.nearest if getattr(self, "interpolation", None) == "nearest" else None
-        return nearest or declared.family
+        return declared.by_interpolation.get(getattr(self, "interpolation", ""), declared.family)
 
     def check(self, spec: ImageSpec) -> ImageSpec:
         """Return what the op makes of `spec`.

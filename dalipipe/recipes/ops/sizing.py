@@ -21,6 +21,8 @@ from dalipipe.recipes.rules import Rule
 
 __all__ = ["CenterCrop", "Pad", "RandomCrop", "RandomResizedCrop", "Resize"]
 
+Filter = Literal["nearest", "nearest-exact", "bilinear", "bicubic"]
+
 ATTEMPTS = 10
 """How many boxes RandomResizedCrop tries before it falls back to the centre, as in torchvision."""
 
@@ -34,6 +36,13 @@ def _padding(value: Any) -> Any:
     if isinstance(value, tuple) and len(value) not in (1, 2, 4):
         raise ValueError(f"must be one number, two or four, got {value}")
     return (value[0], value[-1]) * 2 if isinstance(value, tuple) and len(value) < 4 else value
+
+
+def _check_filter(interpolation: Filter, antialias: bool) -> None:
+    if interpolation == "bicubic" and not antialias:
+        raise ValueError(
+            "bicubic needs antialias = true, for without it torch's is another cubic than DALI's and Pillow's"
+        )
 
 
 def shorter_side_size(height: int, width: int, size: int, max_size: int) -> tuple[int, int]:
@@ -58,8 +67,8 @@ class RandomResizedCrop(Op):
         size: Output (height, width) in px; one number for a square.
         scale: Range of the box's area as a fraction of the image's.
         ratio: Range of the box's width / height, drawn uniformly in its logarithm.
-        interpolation: "bilinear".
-        antialias: Widen the bilinear filter when shrinking.
+        interpolation: "bilinear", "bicubic", "nearest" (torch's) or "nearest-exact" (Pillow's, half a px aside).
+        antialias: Widen the filter when shrinking; nearest has none, and "bicubic" is not available without.
 
     Shapes: (H, W, C) -> (size[0], size[1], C), dtype kept.
     Source: torchvision.transforms.v2.RandomResizedCrop, its ten attempts and central fallback included.
@@ -71,7 +80,7 @@ class RandomResizedCrop(Op):
     size: Size
     scale: Range = (0.08, 1.0)
     ratio: Range = (3.0 / 4.0, 4.0 / 3.0)
-    interpolation: Literal["bilinear"] = "bilinear"
+    interpolation: Filter = "bilinear"
     antialias: bool = True
 
     @model_validator(mode="after")
@@ -80,6 +89,7 @@ class RandomResizedCrop(Op):
         check_range("ratio", self.ratio, 1e-6)
         if self.scale[1] <= 0:
             raise ValueError(f"scale must reach above 0, got {self.scale}")
+        _check_filter(self.interpolation, self.antialias)
         return self
 
     @property
@@ -98,8 +108,8 @@ class Resize(Op):
     Args:
         size: One number for the shorter side (the longer becomes int(size * long / short)), or (height, width), in px.
         max_size: Upper limit of the longer side in px; only with a single number.
-        interpolation: "bilinear".
-        antialias: Widen the bilinear filter when shrinking.
+        interpolation: "bilinear", "bicubic", "nearest" (torch's) or "nearest-exact" (Pillow's, half a px aside).
+        antialias: Widen the filter when shrinking; nearest has none, and "bicubic" is not available without.
 
     Shapes: (H, W, C) -> (h, w, C), dtype kept.
     Source: torchvision.transforms.v2.Resize and its _compute_resized_output_size.
@@ -110,7 +120,7 @@ class Resize(Op):
     rule: ClassVar[Rule | None] = Rule.RESIZE
     size: Side | tuple[Side, Side]
     max_size: Side | None = None
-    interpolation: Literal["bilinear"] = "bilinear"
+    interpolation: Filter = "bilinear"
     antialias: bool = True
 
     @model_validator(mode="before")
@@ -126,12 +136,14 @@ class Resize(Op):
             raise ValueError("max_size needs a single number as size")
         if self.max_size is not None and isinstance(self.size, int) and self.max_size <= self.size:
             raise ValueError(f"max_size must exceed size, got {self.max_size} for size {self.size}")
+        _check_filter(self.interpolation, self.antialias)
         return self
 
     def numbers(self, part: int, channels: int) -> Numbers:
         """Return size, limit and filter: (s, 0) is the size where only the shorter side has one."""
         size = (self.size, 0) if isinstance(self.size, int) else self.size
-        return {"size": size, "max_size": self.max_size or 0, "antialias": self.antialias}
+        limit = self.max_size or 0
+        return {"size": size, "max_size": limit, "antialias": self.antialias, "interpolation": self.interpolation}
 
     def check(self, spec: ImageSpec) -> ImageSpec:
         """Return the output size where it does not depend on the file."""
