@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dalipipe.parity.tolerances import DRIFT_LEVELS, MEAN_LEVELS, WORST_LEVELS
+from dalipipe.parity import DRIFT_LEVELS, MEAN_LEVELS, WORST_LEVELS
 from dalipipe.recipes import Recipe
 
 

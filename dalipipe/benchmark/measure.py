@@ -23,7 +23,7 @@ from dalipipe.benchmark.training import PARTS, Part, Training, train_in_turns
 from dalipipe.benchmark.work import Work
 from dalipipe.decisions import randomness
 from dalipipe.errors import ConfigError, SourceError
-from dalipipe.parity.images import open_images
+from dalipipe.parity import open_images
 from dalipipe.recipes import Recipe
 from dalipipe.sources import FolderSource
 from dalipipe.training.network.models import check_model_name

@@ -77,8 +77,7 @@ def parity(
     recipes = [Recipe.load(name) for name in recipe or list_recipes("image")]
     from dalipipe.cli.outputs import require_places
     from dalipipe.loading import available_threads  # torch takes seconds to import, which --help should not
-    from dalipipe.parity import Settings, compare
-    from dalipipe.parity.images import open_images, spread_out
+    from dalipipe.parity import Settings, compare, open_images, spread_out
 
     _require_picture(picture)
     require_places({"--json": json, "--picture": picture}, [data, *(recipe or ())])

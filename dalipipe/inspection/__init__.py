@@ -1,6 +1,6 @@
 """What is wrong with a folder of images, before a training finds out: report, and a script that mends it."""
 
-from dalipipe.inspection.fixes import Fixes, fixes
+from dalipipe.inspection.repairs import Fixes, fixes
 from dalipipe.inspection.report import FAILING, WARNINGS, Duplicates, File, Finding, Report, Spread, Tally
 from dalipipe.inspection.walk import inspect
 

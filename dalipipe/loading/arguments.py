@@ -13,8 +13,7 @@ from torch.utils.data import default_collate, default_convert
 
 from dalipipe.errors import ConfigError, StateError, shown
 from dalipipe.recipes import Recipe
-from dalipipe.sampling import Shard
-from dalipipe.sampling.orders import is_rng_state
+from dalipipe.sampling import Shard, is_rng_state
 from dalipipe.sources import Source
 from dalipipe.sources.torch_datasets import known_channels, known_size
 

@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from dalipipe.sampling import Batch, Cut, Order, Pass, Shard, listed, together
-from dalipipe.sampling.orders import decoded, encoded
+from dalipipe.sampling import Batch, Cut, Order, Pass, Shard, decoded, encoded, listed, together
 
 Unit = Literal["batch", "list", "sample"]
 """What a loader hands out: batches that it cuts, batches as a batch sampler lists them, or single samples."""

@@ -2,10 +2,14 @@
 
 from dalipipe.parity.comparing import WHOLE, Settings, compare, refusals
 from dalipipe.parity.comparison import Gathered, Report, Row, Worst
+from dalipipe.parity.images import open_images, spread_out
 from dalipipe.parity.tolerances import (
+    DRIFT_LEVELS,
+    MEAN_LEVELS,
     MEASURED,
     REFERENCE,
     TOLERANCES,
+    WORST_LEVELS,
     Spread,
     Tolerance,
     tolerance_of,
@@ -13,10 +17,13 @@ from dalipipe.parity.tolerances import (
 )
 
 __all__ = [
+    "DRIFT_LEVELS",
+    "MEAN_LEVELS",
     "MEASURED",
     "REFERENCE",
     "TOLERANCES",
     "WHOLE",
+    "WORST_LEVELS",
     "Gathered",
     "Report",
     "Row",
@@ -25,7 +32,9 @@ __all__ = [
     "Tolerance",
     "Worst",
     "compare",
+    "open_images",
     "refusals",
+    "spread_out",
     "tolerance_of",
     "tolerance_of_recipe",
 ]

@@ -16,9 +16,9 @@ from dalipipe.backends.torchvision import decode
 from dalipipe.decisions import randomness
 from dalipipe.decisions.program import program
 from dalipipe.errors import SourceError, listed
-from dalipipe.parity.images import open_images, spread_out
-from dalipipe.pictures.augmented import augmented
+from dalipipe.parity import open_images, spread_out
 from dalipipe.pictures.canvas import ACCENT, GREY, INK, Canvas
+from dalipipe.pictures.epochs import augmented
 from dalipipe.recipes import Recipe
 from dalipipe.recipes.primitives import in_words
 from dalipipe.sources import Source, name_of, split_sources

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from dalipipe import __version__
-from dalipipe.loading.quarantine import BadFile
+from dalipipe.loading import BadFile
 from dalipipe.training.measures.evaluation import Evaluation
 from dalipipe.training.measures.metrics import EpochMetrics
 from dalipipe.training.observer import RunInfo
