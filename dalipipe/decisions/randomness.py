@@ -8,15 +8,20 @@ Source: Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dalipipe.decisions.philox import HALF, MULTIPLIERS, WORD, rounds
+
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
+_ARRAYS = tuple(np.uint64(number) for number in (*MULTIPLIERS, WORD, HALF))
+_FEW_BLOCKS = 128  # beyond these, arrays pay
 
 ORDER_POSITION = 0xFFFF
 """The op position that stands for the order of an epoch: no recipe has so many ops."""
@@ -37,18 +42,15 @@ def philox(counters: ArrayLike, key: int) -> NDArray[np.uint64]:
 
     Shapes: -> (n, 4) uint64.
     """
-    from dalipipe.decisions.philox import blocks  # here, so that whoever draws nothing need not load Numba
-
-    drawn: NDArray[np.uint64] = blocks(np.asarray(counters, np.uint64), _round_keys(key))
-    return drawn
+    c0, c1, c2, c3 = np.asarray(counters, np.uint64).T
+    return np.stack(rounds(c0, c1, c2, c3, _round_keys(key), _ARRAYS), axis=-1)
 
 
 @lru_cache(maxsize=64)
 def _round_keys(key: int) -> NDArray[np.uint64]:
-    """Return the two words of the key of each round, (10, 2)."""
-    rounds = range(_ROUNDS)
-    words = [[(key + n * _WEYL[0]) & 0xFFFFFFFF, ((key >> 32) + n * _WEYL[1]) & 0xFFFFFFFF] for n in rounds]
-    return np.array(words, dtype=np.uint64)
+    """Return the two words of the key of each round, (20,)."""
+    words = [word + n * weyl for n in range(_ROUNDS) for word, weyl in zip((key, key >> HALF), _WEYL, strict=True)]
+    return np.array([word & WORD for word in words], dtype=np.uint64)
 
 
 @lru_cache(maxsize=64)
@@ -77,7 +79,7 @@ def uniforms(
 
     Shapes: indices (n,) -> (n, sum(counts)) float64 in [0, 1), multiples of 2**-32.
     """
-    from dalipipe.decisions.philox import sample
+    from dalipipe.decisions.uniforms import sample  # here, so that who draws for sentences need not load Numba
 
     words, wanted = _layout(tuple(counts))
     index = np.atleast_1d(np.asarray(indices)).astype(np.uint64)
@@ -100,8 +102,31 @@ def substitute(seed: int, epoch: int, index: int, occurrence: int, attempt: int)
         A uniform number in [0, 1), a multiple of 2**-32: how far down the class the substitute stands; and the
         occurrence of its random decisions, 2**31 to 2**32 - 1, which no sample reaches by itself.
     """
-    ((far, again, _, _),) = philox([(index, occurrence, epoch, SUBSTITUTE_POSITION << 16 | attempt)], seed).tolist()
+    ((far, again, _, _),) = _lanes([index], [occurrence], epoch, [SUBSTITUTE_POSITION << 16 | attempt], seed)
     return far * 2.0**-32, again | 1 << 31
+
+
+def _lanes(
+    c0: Sequence[int], c1: Sequence[int], c2: int, c3: Sequence[int], key: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """Return the four words of each of a few blocks, as `philox` does, without the cost of starting arrays.
+
+    Python's integers hold a lane of 64 bits for each block: one multiplication does them all, and none flows over,
+    since a product of two words of 32 bits takes no more.
+    """
+    count = len(c0)
+    lanes = struct.Struct(f"<{count}Q")
+    low, round_keys = _lane_constants(count, key)
+    w0, w1, w2, w3 = (int.from_bytes(lanes.pack(*words), "little") for words in (c0, c1, [c2] * count, c3))
+    drawn = rounds(w0, w1, w2, w3, round_keys, (*MULTIPLIERS, low, HALF))
+    return zip(*(lanes.unpack(word.to_bytes(lanes.size, "little")) for word in drawn), strict=True)
+
+
+@lru_cache(maxsize=256)
+def _lane_constants(blocks: int, key: int) -> tuple[int, list[int]]:
+    """Return in so many lanes the mask of the lower word, and the key of each round."""
+    ones = sum(1 << 64 * lane for lane in range(blocks))
+    return WORD * ones, [word * ones for word in _round_keys(key).tolist()]
 
 
 def streams(
@@ -123,17 +148,30 @@ def streams(
     Returns:
         For each sample its numbers, float64 in [0, 1), multiples of 2**-32.
     """
-    from dalipipe.decisions.philox import stream
-
-    wanted, index, occurrence = (
-        np.array(lengths, np.int64),
-        np.array(indices, np.uint64),
-        np.array(occurrences, np.uint64),
-    )
-    word = np.uint64(position << 16)
-    flat = stream(wanted, index, occurrence, np.uint64(epoch), word, _round_keys(seed)).tolist()
-    starts = accumulate(lengths, initial=0)
+    counts = [-(-length // 4) for length in lengths]
+    if sum(counts) <= _FEW_BLOCKS:
+        c0 = [index for index, count in zip(indices, counts, strict=True) for _ in range(count)]
+        c1 = [occurrence for occurrence, count in zip(occurrences, counts, strict=True) for _ in range(count)]
+        c3 = [position << 16 | block for count in counts for block in range(count)]
+        flat = [word * 2.0**-32 for block in _lanes(c0, c1, epoch, c3, seed) for word in block]
+    else:
+        flat = (philox(_counters(counts, epoch, position, indices, occurrences), seed).ravel() * 2.0**-32).tolist()
+    starts = accumulate((4 * count for count in counts), initial=0)
     return [flat[start : start + length] for start, length in zip(starts, lengths, strict=False)]
+
+
+def _counters(
+    counts: Sequence[int], epoch: int, position: int, indices: Sequence[int], occurrences: Sequence[int]
+) -> NDArray[np.uint64]:
+    """Return the counter of each block of each sample, (sum(counts), 4)."""
+    repeats = np.array(counts)
+    ends = np.cumsum(repeats)
+    block = np.arange(ends[-1]) - np.repeat(ends - repeats, repeats)
+    counters = np.empty((ends[-1], 4), np.uint64)
+    counters[:, 0], counters[:, 2] = np.repeat(np.array(indices, np.uint64), repeats), epoch
+    counters[:, 1] = np.repeat(np.array(occurrences, np.uint64), repeats) | (block >> 16 << 16).astype(np.uint64)
+    counters[:, 3] = position << 16 | block & 0xFFFF
+    return counters
 
 
 def permutation(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
