@@ -10,9 +10,9 @@ from functools import cache
 from typing import Literal
 
 from dalipipe.backends.base import CacheMode, Dtype, Executor, Finish, Job, MemoryFormat, Output, Result
-from dalipipe.backends.table import Backend, Table
+from dalipipe.backends.table import Backend, Table, decoded_window
 from dalipipe.errors import BackendError, ConfigError, nearest
-from dalipipe.recipes import Recipe, ops
+from dalipipe.recipes import Recipe
 from dalipipe.sources import Source
 
 __all__ = [
@@ -98,12 +98,6 @@ def _stock(job: Job, device: Literal["cpu", "gpu"]) -> Executor:
     return DaliExecutor(job, device, Graph(dali.build, dali.prepare))
 
 
-def _decoded_window(op: ops.Op) -> str | None:
-    from dalipipe.backends.dali import decoded_window
-
-    return decoded_window(op)
-
-
 def _fused_table() -> Table:
     require_dali("dali-cpu")
     from dalipipe.backends.kernels import TABLE
@@ -139,7 +133,7 @@ _GPU = Backend(
     last="crop_mirror_normalize",
     prefix="fn.",
     within="split, {}, merge",
-    first=_decoded_window,
+    first=decoded_window,
 )
 
 BACKENDS: Mapping[str, Backend] = {

@@ -37,7 +37,7 @@ from dalipipe.backends.dali_input import (
     split,
     stand_in,
 )
-from dalipipe.backends.table import Entry
+from dalipipe.backends.table import Entry, decoded_window
 from dalipipe.decisions.geometry import COLUMN
 from dalipipe.decisions.program import Program
 from dalipipe.recipes import ops
@@ -215,11 +215,6 @@ TABLE: dict[Primitive, Entry] = {
     **dali_colour.TABLE,
 }
 """What each primitive becomes. The ops of the range end in one crop_mirror_normalize."""
-
-
-def decoded_window(op: ops.Op) -> str | None:
-    """Return the label of a recipe's first op where its box is all that is decoded."""
-    return "decoders.image_slice + resize" if isinstance(op, ops.RandomResizedCrop) else None
 
 
 def _routed(images: DataNode, step: Step, chosen: DataNode, lowering: Lowering) -> DataNode:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from dalipipe.backends.base import Executor, Job
 from dalipipe.errors import BackendError
 from dalipipe.recipes import Recipe, ops
-from dalipipe.recipes.primitives import Primitive, on_grey
+from dalipipe.recipes.primitives import Primitive, on_channels
 
 
 class Entry(NamedTuple):
@@ -29,6 +29,11 @@ class Entry(NamedTuple):
 
 
 Table = Mapping[Primitive, Entry]
+
+
+def decoded_window(op: ops.Op) -> str | None:
+    """Return the label of a recipe's first op where DALI's own operators decode no more than its box."""
+    return "decoders.image_slice + resize" if isinstance(op, ops.RandomResizedCrop) else None
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ class Backend:
     def lacks(self, op: ops.Op) -> list[Primitive]:
         """Return what an op, or one within it, may become that the backend has no entry for."""
         table = self.table()
-        return [one for leaf in ops.leaves(op) for one in dict.fromkeys(_becomes(leaf)) if one not in table]
+        may = dict.fromkeys(one for leaf in ops.leaves(op) for count in (3, 1) for one in leaf.becomes(count))
+        return [one for one in may if one not in table]
 
     def require(self, recipe: Recipe) -> None:
         """Refuse a recipe with an op that may become a primitive which the backend has no entry for.
@@ -68,19 +74,19 @@ class Backend:
         Raises:
             BackendError: names the op, the primitive, the backend and what the backend has.
         """
-        for op in recipe.ops:
-            for leaf in ops.leaves(op):
-                if missing := self.lacks(leaf):
-                    known = ", ".join(name for name, model in ops.OPS.items() if self.has(model))
-                    raise BackendError(
-                        f"{self.name}: can't do {leaf.op}: there is no {missing[0].name}. It has: {known}. "
-                        'Use backend "dali-cpu" or "torchvision".'
-                    )
+        for leaf in (leaf for op in recipe.ops for leaf in ops.leaves(op)):
+            if missing := self.lacks(leaf):
+                known = ", ".join(name for name, model in ops.OPS.items() if self.has(model))
+                raise BackendError(
+                    f"{self.name}: can't do {leaf.op}: there is no {missing[0].name}. It has: {known}. "
+                    'Use backend "dali-cpu" or "torchvision".'
+                )
 
     def has(self, model: type[ops.Op]) -> bool:
         """Return whether the backend can do all that an op may become, whatever its arguments."""
         table = self.table()
-        return all(one in table for primitive in model.primitives for one in _either(primitive))
+        both = {on_channels(primitive, channels) for primitive in model.primitives for channels in (1, 3)}
+        return both - {Primitive.NOTHING} <= table.keys()
 
     def compile(self, job: Job) -> Executor:
         """Return an executor for a job.
@@ -114,13 +120,3 @@ class Backend:
 def _labels(table: Table, op: ops.Op) -> Iterator[str]:
     for primitive in op.factors() or op.primitives:
         yield table[primitive].label_for(op) if primitive in table else "refused"
-
-
-def _either(primitive: Primitive) -> tuple[Primitive, ...]:
-    """Return a primitive and what stands for it on an image of one channel, where that does anything."""
-    return tuple(one for one in (primitive, on_grey(primitive)) if one is not Primitive.NOTHING)
-
-
-def _becomes(op: ops.Op) -> Iterator[Primitive]:
-    for primitive in op.factors():
-        yield from _either(primitive)

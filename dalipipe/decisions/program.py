@@ -17,7 +17,7 @@ from dalipipe.limits import pixel_limit
 from dalipipe.recipes import Recipe, ops
 from dalipipe.recipes.layout import spans
 from dalipipe.recipes.ops.base import Numbers
-from dalipipe.recipes.primitives import BICUBIC, BILINEAR, NEAREST, NEAREST_EXACT, RECORD, Primitive, on_grey
+from dalipipe.recipes.primitives import BICUBIC, BILINEAR, NEAREST, NEAREST_EXACT, RECORD, Primitive
 from dalipipe.recipes.rules import FIELDS, FOR_ALL, NUMBERS, SIZING, Rule
 
 _INTERPOLATIONS = {
@@ -94,12 +94,6 @@ def _row_of(rule: Rule, given: Numbers, where: str) -> list[float]:
     return row + [0.0] * (NUMBERS - len(row))
 
 
-def _becoming(op: ops.Op, channels: int) -> tuple[Primitive, ...]:
-    """Return what an op may become on an image with so many channels."""
-    found = (on_grey(primitive) if channels == 1 else primitive for primitive in op.factors())
-    return tuple(dict.fromkeys(primitive for primitive in found if primitive is not Primitive.NOTHING))
-
-
 _Step = tuple[ops.Op, int, int, tuple[float, ...]]
 
 
@@ -139,7 +133,7 @@ def _program(recipe: Recipe, limit: float) -> Program:
         if stages[position] == "tail":
             numbers |= {"value": recipe.as_it_leaves(position, numbers["value"]), "finished": True}
         given.append(numbers)
-        becomes.append(_becoming(op, channels[position]))
+        becomes.append(op.becomes(channels[position]))
         row[COLUMN.rule], row[COLUMN.offset], row[COLUMN.limit] = op.rule, offset, limit
         row[COLUMN.fixed] = op.rule in SIZING and op.check(ops.ImageSpec()).height is not None
         row[COLUMN.numbers : COLUMN.gates] = _row_of(op.rule, numbers, op.op)

@@ -335,6 +335,11 @@ def on_grey(primitive: Primitive) -> Primitive:
     return primitive if other is None else other
 
 
+def on_channels(primitive: Primitive, channels: int) -> Primitive:
+    """Return a primitive, or what stands for it where the image has one channel."""
+    return on_grey(primitive) if channels == 1 else primitive
+
+
 def in_words(record: Sequence[float]) -> str:
     """Return in a few words what a record does; "" for NOTHING."""
     primitive = Primitive(int(record[DO]))

@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StrictBool, ValidationError, model_validator
+from pydantic import SerializeAsAny, StrictBool, ValidationError, model_validator
 
 from dalipipe.errors import RecipeError
 from dalipipe.limits import pixel_limit
+from dalipipe.recipes.base import NamedOps
 from dalipipe.recipes.ops import CenterCrop, Grayscale, ImageSpec, Normalize, Op, Resize, ToDtype, leaves
 from dalipipe.recipes.ops.base import Channels, Stage
 from dalipipe.recipes.ops.building import build_op, first_problem
-from dalipipe.recipes.reading import TEXT_OPS, Written, check_number, is_file, list_recipes, parse_recipe, read_recipe
+from dalipipe.recipes.reading import TEXT_OPS, Written, check_number, list_recipes
 
 Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation of each channel, in levels."""
@@ -24,7 +23,7 @@ Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
 _STAGES = ("pixels", "range", "tail")
 
 
-class Recipe(BaseModel):
+class Recipe(NamedOps):
     """What is done to each image, as data; what is done to sentences is a `dalipipe.text.Recipe`.
 
     Attributes:
@@ -38,11 +37,6 @@ class Recipe(BaseModel):
         ops: The steps, in order.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(min_length=1)
-    description: str = ""
-    evaluation: str = ""
     apply_exif_orientation: StrictBool = False
     input_channels: Channels = 3
     ops: tuple[SerializeAsAny[Op], ...]
@@ -53,31 +47,7 @@ class Recipe(BaseModel):
         return self
 
     @classmethod
-    def load(cls, recipe: Recipe | str | Path) -> Recipe:
-        """Return the recipe of that name, or the one in that TOML file; a Recipe is returned as it is.
-
-        Raises:
-            RecipeError: no such recipe or file, a syntax error (with its line and column), ops that can't work, or a
-                recipe for sentences.
-        """
-        return recipe if isinstance(recipe, Recipe) else cls._of(read_recipe(recipe))
-
-    @classmethod
-    def from_toml(cls, text: str, where: str = "recipe") -> Recipe:
-        """Return the recipe that `text` describes.
-
-        Args:
-            text: TOML with `name` and a list of tables `[[ops]]`, each with `op` and its arguments.
-            where: What to call the text in an error.
-
-        Raises:
-            RecipeError: syntax error (line and column), unknown key or op (nearest name suggested), bad value, ops that
-                don't fit one another, or a recipe for sentences.
-        """
-        return cls._of(parse_recipe(text, where))
-
-    @classmethod
-    def _of(cls, written: Written) -> Recipe:
+    def _of(cls, written: Written) -> Self:
         where = written.where
         if written.only(TEXT_OPS):
             raise RecipeError(
@@ -93,10 +63,7 @@ class Recipe(BaseModel):
             recipe.shapes()
         except RecipeError as error:
             raise RecipeError(f"{where}: {error}") from error
-        beside = written.folder / recipe.evaluation if written.folder is not None else None
-        if beside is not None and is_file(beside):
-            return recipe.model_copy(update={"evaluation": str(beside)})
-        return recipe
+        return recipe._beside(written.folder)
 
     @classmethod
     def from_torchvision(
@@ -127,15 +94,8 @@ class Recipe(BaseModel):
 
     def to_toml(self) -> str:
         """Return TOML from which `from_toml` makes an equal recipe."""
-        head = {
-            "name": self.name,
-            "description": self.description,
-            "evaluation": self.evaluation,
-            "apply_exif_orientation": self.apply_exif_orientation,
-            "input_channels": 1 if self.input_channels == 1 else None,
-        }
-        ops = [{"op": op.op, **op.arguments()} for op in self.ops]
-        return tomli_w.dumps({**{key: value for key, value in head.items() if value}, "ops": ops})
+        channels = 1 if self.input_channels == 1 else None
+        return self._toml(self.ops, apply_exif_orientation=self.apply_exif_orientation, input_channels=channels)
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change when an op or an argument does, and not with the name or the comments."""

@@ -14,17 +14,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from dalipipe.errors import RecipeError
 from dalipipe.recipes.ops import OPS
+from dalipipe.recipes.ops.base import Arguments, Probability
 from dalipipe.recipes.ops.building import Registry
 
 MAX_COUNT = 100_000
 MAX_SPAN = 100_000
 WORD_LIST, SYNONYM_TABLE = ".txt", ".tsv"
 
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Span = Annotated[int, Field(ge=2, le=MAX_SPAN)]
 
@@ -46,25 +46,14 @@ def _words_or_file(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
     return value
 
 
-class TextOp(BaseModel):
+class TextOp(Arguments):
     """An op on a sentence.
 
     Args:
         p: Probability that the op acts on a sentence at all.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, strict=True, allow_inf_nan=False)
-
-    op: str
     p: Probability = 1.0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples(cls, data: Any) -> Any:
-        """Turn TOML's lists into the tuples that the fields hold."""
-        if not isinstance(data, dict):
-            return data
-        return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
 
     @property
     def is_random(self) -> bool:
@@ -84,10 +73,6 @@ class TextOp(BaseModel):
     def located(self, folder: Path) -> TextOp:
         """Return the op with the files that lie in `folder` given by their paths."""
         return self
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments that differ from their defaults, ready for TOML."""
-        return self.model_dump(mode="json", exclude={"op"}, exclude_defaults=True, exclude_none=True)
 
 
 class _Amount(TextOp):

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import SerializeAsAny, ValidationError, model_validator
 
 from dalipipe.errors import RecipeError
+from dalipipe.recipes.base import NamedOps
 from dalipipe.recipes.ops import OPS
 from dalipipe.recipes.ops.building import first_problem
-from dalipipe.recipes.reading import Written, check_number, is_file, parse_recipe, read_recipe
+from dalipipe.recipes.reading import Written, check_number
 from dalipipe.text.ops import REGISTRY, TextOp
 
 _OF_IMAGES = ("apply_exif_orientation", "input_channels")
 
 
-class Recipe(BaseModel):
+class Recipe(NamedOps):
     """What is done to each sentence, as data.
 
     Attributes:
@@ -29,11 +28,6 @@ class Recipe(BaseModel):
         ops: The ops, in order.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(min_length=1)
-    description: str = ""
-    evaluation: str = ""
     ops: tuple[SerializeAsAny[TextOp], ...]
 
     @model_validator(mode="before")
@@ -50,34 +44,7 @@ class Recipe(BaseModel):
         return self
 
     @classmethod
-    def load(cls, recipe: Recipe | str | Path) -> Recipe:
-        """Return the recipe of that name, or the one in that TOML file; a Recipe is returned as it is.
-
-        Args:
-            recipe: A name, a path or a Recipe. The `vocabulary` of an op may be a file beside the recipe's own.
-
-        Raises:
-            RecipeError: no such recipe or file, a syntax error (with its line and column), bad arguments, or a recipe
-                for images.
-        """
-        return recipe if isinstance(recipe, Recipe) else cls._of(read_recipe(recipe))
-
-    @classmethod
-    def from_toml(cls, text: str, where: str = "recipe") -> Recipe:
-        """Return the recipe that `text` describes.
-
-        Args:
-            text: TOML with `name` and a list of tables `[[ops]]`, each with `op` and its arguments.
-            where: What to call the text in an error.
-
-        Raises:
-            RecipeError: syntax error (line and column), unknown key or op (nearest name suggested), bad value, or a
-                recipe for images.
-        """
-        return cls._of(parse_recipe(text, where))
-
-    @classmethod
-    def _of(cls, written: Written) -> Recipe:
+    def _of(cls, written: Written) -> Self:
         where, folder = written.where, written.folder
         if written.only(OPS):
             raise RecipeError(
@@ -89,15 +56,11 @@ class Recipe(BaseModel):
             recipe = cls(**written.head, ops=tuple(ops if folder is None else (op.located(folder) for op in ops)))
         except ValidationError as error:
             raise RecipeError(first_problem(where, error, cls.model_fields)) from error
-        if folder is not None and is_file(folder / recipe.evaluation):
-            return recipe.model_copy(update={"evaluation": str(folder / recipe.evaluation)})
-        return recipe
+        return recipe._beside(folder)
 
     def to_toml(self) -> str:
         """Return TOML from which `from_toml` makes an equal recipe."""
-        head = {"name": self.name, "description": self.description, "evaluation": self.evaluation}
-        ops = [{"op": op.op, **op.arguments()} for op in self.ops]
-        return tomli_w.dumps({**{key: value for key, value in head.items() if value}, "ops": ops})
+        return self._toml(self.ops)
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change when an op or an argument does, and not with the name or the comments."""

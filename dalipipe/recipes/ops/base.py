@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from dalipipe.errors import RecipeError
-from dalipipe.recipes.primitives import DECLARED, Family, Primitive
+from dalipipe.recipes.primitives import DECLARED, Family, Primitive, on_channels
 from dalipipe.recipes.rules import FIELDS, Rule
 
 Stage = Literal["pixels", "range", "tail"]
@@ -56,21 +56,12 @@ Numbers = dict[str, Any]
 """What an op gives to its rule: a number, several, or the name of an interpolation, for each of the rule's names."""
 
 
-class Op(BaseModel):
-    """One step of a recipe: its arguments, what it makes of a shape, which primitives it may become, and by which rule.
-
-    Class attributes:
-        primitives: What it may become, whatever its arguments; none for an op of the range, or one that holds others.
-        rule: How that is decided for a sample.
-    """
+class Arguments(BaseModel):
+    """An op as data, of images or of sentences: its name and its arguments."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, strict=True, allow_inf_nan=False)
 
     op: str
-    stage: ClassVar[Stage] = "pixels"
-    anywhere: ClassVar[bool] = False  # whether an op on pixels may follow one of the range, and so belong to the tail
-    primitives: ClassVar[tuple[Primitive, ...]] = ()
-    rule: ClassVar[Rule | None] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -79,6 +70,24 @@ class Op(BaseModel):
         if not isinstance(data, dict):
             return data
         return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that differ from their defaults, ready for TOML."""
+        return self.model_dump(mode="json", exclude={"op"}, exclude_defaults=True, exclude_none=True)
+
+
+class Op(Arguments):
+    """One step of a recipe: its arguments, what it makes of a shape, which primitives it may become, and by which rule.
+
+    Class attributes:
+        primitives: What it may become, whatever its arguments; none for an op of the range, or one that holds others.
+        rule: How that is decided for a sample.
+    """
+
+    stage: ClassVar[Stage] = "pixels"
+    anywhere: ClassVar[bool] = False  # whether an op on pixels may follow one of the range, and so belong to the tail
+    primitives: ClassVar[tuple[Primitive, ...]] = ()
+    rule: ClassVar[Rule | None] = None
 
     @property
     def uniforms(self) -> int:
@@ -98,6 +107,11 @@ class Op(BaseModel):
     def factors(self) -> dict[Primitive, tuple[float, float]]:
         """Return what the op may become with these arguments, and the range of its first field, 1 where it has none."""
         return dict.fromkeys(self.primitives, (1.0, 1.0))
+
+    def becomes(self, channels: int) -> tuple[Primitive, ...]:
+        """Return what the op may become with these arguments, other than nothing, where the image has such channels."""
+        found = dict.fromkeys(on_channels(primitive, channels) for primitive in self.factors())
+        return tuple(primitive for primitive in found if primitive is not Primitive.NOTHING)
 
     def numbers(self, part: int, channels: int) -> Numbers:
         """Return what the op's rule gets: the arguments that are called as the rule calls its numbers.
@@ -126,10 +140,6 @@ class Op(BaseModel):
             RecipeError: the op can't work on such an image.
         """
         return spec
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments that differ from their defaults, ready for TOML."""
-        return self.model_dump(mode="json", exclude={"op"}, exclude_defaults=True, exclude_none=True)
 
     def require(self, condition: bool, rule: str, advice: str) -> None:
         """Raise the standard error of this op unless `condition` holds.

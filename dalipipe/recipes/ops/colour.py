@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from dalipipe.recipes.ops.base import Channels, ImageSpec, Numbers, Op, Probability
-from dalipipe.recipes.primitives import PERMUTATIONS, Primitive, on_grey
+from dalipipe.recipes.primitives import PERMUTATIONS, Primitive, on_channels
 from dalipipe.recipes.rules import Rule
 
 __all__ = [
@@ -52,11 +52,6 @@ _JITTERS = {
     "saturation": Primitive.SATURATION,
     "hue": Primitive.HUE,
 }
-
-
-def _for(channels: int, primitive: Primitive) -> Primitive:
-    """Return a primitive, or what stands for it on an image of one channel."""
-    return on_grey(primitive) if channels == 1 else primitive
 
 
 class ColorJitter(Op):
@@ -104,7 +99,7 @@ class ColorJitter(Op):
 
     def numbers(self, part: int, channels: int) -> Numbers:
         """Return which step it is, of how many, and what each may be."""
-        bands = [(_for(channels, primitive), *band) for primitive, band in self.factors().items()]
+        bands = [(on_channels(primitive, channels), *band) for primitive, band in self.factors().items()]
         return {"part": part, "count": len(bands), "bands": [number for band in bands for number in band]}
 
     @property
@@ -136,7 +131,7 @@ class _Chance(Op):
     def numbers(self, part: int, channels: int) -> Numbers:
         """Return the primitive, its probability, and the range of its first field."""
         low, high = self.amount
-        return {"primitive": _for(channels, self.primitives[0]), "p": self.p, "low": low, "high": high}
+        return {"primitive": on_channels(self.primitives[0], channels), "p": self.p, "low": low, "high": high}
 
     @property
     def uniforms(self) -> int:
@@ -162,7 +157,7 @@ class Grayscale(Op):
 
     def numbers(self, part: int, channels: int) -> Numbers:
         """Return the primitive."""
-        return {"primitive": _for(channels, Primitive.GRAYSCALE)}
+        return {"primitive": on_channels(Primitive.GRAYSCALE, channels)}
 
     def check(self, spec: ImageSpec) -> ImageSpec:
         """Return the same image with the channels asked for."""
@@ -293,7 +288,12 @@ class RandomChannelPermutation(Op):
 
     def numbers(self, part: int, channels: int) -> Numbers:
         """Return that it always acts, and the range that the order is drawn from."""
-        return {"primitive": _for(channels, Primitive.CHANNELS), "p": 1.0, "low": 0.0, "high": float(len(PERMUTATIONS))}
+        return {
+            "primitive": on_channels(Primitive.CHANNELS, channels),
+            "p": 1.0,
+            "low": 0.0,
+            "high": float(len(PERMUTATIONS)),
+        }
 
     @property
     def uniforms(self) -> int:
