@@ -113,7 +113,8 @@ class Backend:
             return self.last
         if position == 0 and (label := self.first(op)) is not None:
             return label
-        labels = ", ".join(dict.fromkeys(label for leaf in ops.leaves(op) for label in _labels(table, leaf)))
+        parts = [part for leaf in ops.leaves(op) for label in _labels(table, leaf) for part in label.split(", ")]
+        labels = ", ".join(dict.fromkeys(parts))
         return self.within.format(labels) if isinstance(op, ops.Container) else labels
 
 

@@ -60,3 +60,10 @@ def test_a_step_shows_what_its_arguments_leave_of_an_op():
     ]
     assert describe_step(recipe, "dali-cpu") == ["view, or copy kernel where it pads", "colour kernel", "last kernel"]
     assert describe_step(recipe, "dali-gpu") == ["fn.slice", "fn.arithmetic", "fn.crop_mirror_normalize"]
+
+
+def test_what_several_primitives_need_is_shown_once():
+    jitter = ops.RandomApply(ops=(ops.ColorJitter(brightness=0.1, contrast=0.1, hue=0.1),))
+    recipe = Recipe(name="test", ops=(jitter, ops.CenterCrop(size=9)))
+    assert describe_step(recipe, "dali-gpu")[0] == "fn.split, arithmetic, reductions, merge"
+    assert describe_step(recipe, "dali-cpu")[1] == "view, or copy kernel where it pads"
