@@ -1,4 +1,4 @@
-"""Resizing: the vertical pass over whole rows of bytes, the horizontal one over pixels in registers."""
+"""Resizing: the vertical pass goes over whole rows of bytes, the horizontal one over pixels in registers."""
 
 from __future__ import annotations
 
@@ -95,6 +95,13 @@ def _to_levels(values):
         values[x] = min(max(np.rint(values[x]), np.float32(0.0)), np.float32(255.0))
 
 
+@compiled
+def _set_row(acc, levels):
+    """Set the first of some float32 to levels."""
+    for x in range(len(levels)):
+        acc[x] = levels[x]
+
+
 @compiled(fastmath={"contract"})
 def _add_rows(acc, a, b, c, d, wa, wb, wc, wd):
     """Add four weighted rows of levels to float32 sums."""
@@ -178,7 +185,9 @@ def _blend_columns(row, mirror, acc, pixel, starts, weights, room, used):
 def resize(record, view, region, output):
     """Resize the box of a CROP_RESIZE record; return the view of the region.
 
-    A mirrored view stays mirrored: the box and the region are mirrored instead.
+    A mirrored view stays mirrored: the box and the region are mirrored instead. The cubic filter overshoots, so what it
+    makes depends on which pass comes first, and on the levels being whole between: as in Pillow and torch, pixels are
+    blended across first.
     """
     box_top, box_left = int(record[_BOX.top]), int(record[_BOX.left])
     box_h, box_w = int(record[_BOX.height]), int(record[_BOX.width])
@@ -205,13 +214,22 @@ def resize(record, view, region, output):
     used_x = counts_x.max()
     starts_x -= low_x
     left = view.base + (x0 + low_x) * pixel
+    size, low_y = 4 * columns, starts_y[0]
+    lines = starts_y[rows - 1] + counts_y[rows - 1] - low_y if method == BICUBIC else 0
+    across_first = np.empty(lines * size + SLACK, np.uint8)
+    for line in range(lines):
+        at = left + (y0 + low_y + line) * stride
+        _set_row(acc, view.pixels[at : at + span])
+        _blend_columns(row, mirror, acc, pixel, starts_x, weights_x, taps_x, used_x)
+        _to_levels(row)
+        emit(row, line, across_first, output)
     for y in range(rows):
         weights = weights_y[y * taps_y : y * taps_y + taps_y]
-        _blend_rows(acc[:span], view.pixels, left + (y0 + starts_y[y]) * stride, stride, weights, counts_y[y])
         if method == BICUBIC:
-            _to_levels(acc[:span])
-        _blend_columns(row, mirror, acc, pixel, starts_x, weights_x, taps_x, used_x)
-        if method == BICUBIC:
+            _blend_rows(row[:size], across_first, (starts_y[y] - low_y) * size, size, weights, counts_y[y])
             _to_levels(row)
+        else:
+            _blend_rows(acc[:span], view.pixels, left + (y0 + starts_y[y]) * stride, stride, weights, counts_y[y])
+            _blend_columns(row, mirror, acc, pixel, starts_x, weights_x, taps_x, used_x)
         emit(row, y, scratch, output)
     return view_of(scratch, region, view.mirror_x, view.mirror_y)
