@@ -13,7 +13,8 @@ import dalipipe
 from dalipipe.errors import RecipeError
 from dalipipe.recipes import Recipe, ops
 from dalipipe.recipes.ops import OPS
-from dalipipe.recipes.translation import MOVABLE, TABLE, ops_of
+from dalipipe.recipes.translation import ops_of
+from dalipipe.recipes.translators import MOVABLE, TABLE
 from dalipipe.sources import ArraySource
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -416,3 +417,13 @@ def test_an_array_source_goes_through_what_was_translated(make_image):
     expected = torch.stack([v1.ToTensor()(Image.fromarray(image)) for image in pixels])
     assert torch.allclose(images, expected, atol=1e-6)
     assert labels.tolist() == [0, 1, 0]
+
+
+def test_timms_transforms_become_the_same_ops():
+    create = pytest.importorskip("timm.data").create_transform
+    crop, flip, jitter, normalize = ops_of(create(24, is_training=True, auto_augment=None, interpolation="bicubic"))
+    assert (crop.op, crop.size, crop.interpolation) == ("RandomResizedCrop", (24, 24), "bicubic")
+    assert (flip.op, jitter.op, normalize.op) == ("RandomHorizontalFlip", "ColorJitter", "Normalize")
+    assert [op.op for op in ops_of(create(24, is_training=False))] == ["Resize", "CenterCrop", "Normalize"]
+    with pytest.raises(RecipeError, match='interpolation must be one, got "random"'):
+        ops_of(create(24, is_training=True, interpolation="random"))
