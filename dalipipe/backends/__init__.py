@@ -7,16 +7,32 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from dalipipe.backends.base import CacheMode, Dtype, Executor, Finish, Job, MemoryFormat, Output, Result
+from dalipipe.backends.base import (
+    ONE_PIXEL,
+    CacheMode,
+    Dtype,
+    Finish,
+    Job,
+    MemoryFormat,
+    Output,
+    of_view,
+)
+from dalipipe.backends.results import Executor, Outcome, Result, failures_of, in_parts
 from dalipipe.backends.table import Backend, Table, decoded_window
 from dalipipe.errors import BackendError, ConfigError, nearest
 from dalipipe.recipes import Recipe
-from dalipipe.sources import Source
+from dalipipe.sources import Item, Source
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
 
 __all__ = [
     "BACKENDS",
+    "ONE_PIXEL",
     "Backend",
     "CacheMode",
     "Dtype",
@@ -24,13 +40,19 @@ __all__ = [
     "Finish",
     "Job",
     "MemoryFormat",
+    "Outcome",
     "Output",
     "Result",
     "compile_recipe",
     "dali_is_there",
     "describe_step",
+    "failures_of",
+    "in_parts",
+    "of_view",
+    "reference_sample",
     "require_dali",
     "resolve_backend",
+    "why_not",
     "with_cache",
 ]
 
@@ -218,6 +240,36 @@ def describe_step(recipe: Recipe, backend: str) -> list[str]:
         BackendError: the backend is one of DALI's where that is not installed.
     """
     return BACKENDS[backend].describe(recipe)
+
+
+def reference_sample(job: Job, item: Item, uniforms: NDArray[np.float64]) -> torch.Tensor | str:
+    """Return what the reference makes of one image, (C, H, W), or why it can't be used.
+
+    Args:
+        job: Its recipe and output count.
+        item: The image.
+        uniforms: The numbers that decide: see `dalipipe.decisions.randomness.uniforms`.
+
+    Raises:
+        ResourceError: it can't be used, and that is not its fault.
+    """
+    from dalipipe.backends.torchvision import views_of
+
+    made = views_of(job, item, [uniforms])
+    return made if isinstance(made, str) else made[0]
+
+
+def why_not(item: Item | None, error: Exception) -> str:
+    """Return in a few words why an image can't be used over which Pillow raised an error.
+
+    Raises:
+        ResourceError, BackendError: it is not the image's fault.
+    """
+    from dalipipe.backends import pillow
+
+    if item is None:
+        return str(getattr(error, "strerror", None) or error).lower()
+    return pillow.why_not("data set", item, error)
 
 
 def with_cache(

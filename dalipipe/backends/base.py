@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import BinaryIO, Literal, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
+from dalipipe.backends.results import Result
+from dalipipe.decisions import randomness
 from dalipipe.decisions.program import Program, program
 from dalipipe.errors import ResourceError, SourceError
 from dalipipe.limits import decode_budget, pixel_limit
@@ -24,6 +28,13 @@ from dalipipe.sources.base import encoded_bytes
 Dtype = Literal["float32", "float16", "uint8"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 CacheMode = Literal["ram", "auto"]
+
+ONE_PIXEL = Path(__file__).with_name("pixel.ppm")
+"""The file of an image of one px, which stands for one that need not be had."""
+
+VIEW_SHIFT = 16
+"""Where a view's number stands in the occurrence that its random decisions are made for. So 65,536 occurrences of a
+sample within an epoch have decisions of their own, in each of 32,768 views."""
 
 UNREADABLE = (Exception,)
 """What Pillow may raise where a file can't be opened or is no image that it can read: over a broken one its readers
@@ -58,6 +69,8 @@ class Job:
         prefetch: Batches prepared ahead.
         device_id: CUDA device; only dali-gpu looks at it.
         output: Form of the images.
+        others: Further recipes: further views of each image, which is decoded once. View k decides as an occurrence of
+            the sample whose number has k at `VIEW_SHIFT`.
         decoded_bytes: Most bytes that the decoded images of a batch may take at once where DALI decodes them: further
             ones go through in smaller batches. None: as `decode_budget` says; infinity: any number.
     """
@@ -70,7 +83,13 @@ class Job:
     prefetch: int = 2
     device_id: int = 0
     output: Output = Output()
+    others: tuple[Recipe, ...] = ()
     decoded_bytes: float | None = None
+
+    @property
+    def views(self) -> tuple[Job, ...]:
+        """What is to be run for each view, as jobs of one."""
+        return (replace(self, others=()), *(replace(self, recipe=recipe, others=()) for recipe in self.others))
 
     @property
     def budget(self) -> float:
@@ -104,48 +123,16 @@ class Job:
         """Return a batch of no images."""
         return torch.empty((0, *self.recipe.output_shape), dtype=self.dtype, device=device)
 
+    def nothing(self, batch: Batch, device: torch.device, failures: Mapping[int, str] | None = None) -> Result:
+        """Return what becomes of a batch of which there are no images."""
+        labels = torch.empty(0, dtype=torch.int64, device=device)
+        images, *others = (view.no_images(device) for view in self.views)
+        return Result(batch, images, labels, failures or {}, tuple(others))
+
     @property
     def program(self) -> Program:
         """The recipe's pixel ops as numbers."""
         return program(self.recipe)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of one batch.
-
-    Attributes:
-        batch: The samples asked for.
-        images: (n, C, H, W) of the samples that could be processed, in order.
-        labels: (n,) int64 of the same samples.
-        failures: Reason for each position of `batch` that could not be processed.
-    """
-
-    batch: Batch
-    images: torch.Tensor
-    labels: torch.Tensor
-    failures: Mapping[int, str] = field(default_factory=dict)
-
-
-class Executor(Protocol):
-    """A compiled recipe, ready to run one epoch at a time."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the images end up."""
-        ...
-
-    def run(self, batches: Iterable[Batch]) -> Iterator[Result]:
-        """Yield one result for each batch, in order.
-
-        A bad file is reported in its batch's result and costs nothing else. Closing the iterator early gives up what
-        was prepared ahead; the executor can then run again.
-        """
-        ...
-
-    def close(self) -> None:
-        """Release threads and memory."""
-        ...
 
 
 class Finish(torch.nn.Module):
@@ -171,6 +158,25 @@ class Finish(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return (level - mean) / std."""
         return (images.to(self.mean.dtype) - self.mean) / self.std
+
+
+def uniforms_of(job: Job, batch: Batch) -> list[NDArray[np.float64]]:
+    """Return the numbers that decide about a batch, for each view (n, total): see `randomness.uniforms`."""
+    return [
+        randomness.uniforms(
+            view.program.counts,
+            job.seed_of(batch),
+            batch.epoch,
+            batch.indices,
+            of_view(batch.occurrences, number),
+        )
+        for number, view in enumerate(job.views)
+    ]
+
+
+def of_view(occurrences: NDArray[np.int64], numbers: int | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the occurrences that stand for those of views so many further on."""
+    return (occurrences + (np.asarray(numbers) << VIEW_SHIFT)) & (2**32 - 1)
 
 
 def checked(source: Source, index: int, channels: int = 3) -> Item:
@@ -205,6 +211,19 @@ def _required(source: Source, index: int, item: object, channels: int) -> Item:
         f"sample {name_of(source, index)!r}: must be a path, bytes or a uint8 array (H, W, 3) or (H, W, 1), got {got}."
         " Convert it."
     )
+
+
+def items_of(job: Job, batch: Batch) -> list[Item]:
+    """Return the images of a batch: those that it brings, or else what the source says, one after the other.
+
+    Raises:
+        SourceError: one is no item; see `checked`.
+    """
+    channels = job.recipe.input_channels
+    if batch.items is None:
+        return [checked(job.source, index, channels) for index in batch.indices.tolist()]
+    pairs = zip(batch.indices.tolist(), batch.items, strict=True)
+    return [_required(job.source, index, item, channels) for index, item in pairs]
 
 
 def checked_batch(source: Source, indices: list[int], channels: int = 3) -> list[Item]:

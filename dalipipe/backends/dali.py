@@ -25,6 +25,7 @@ from dalipipe.backends import dali_colour
 from dalipipe.backends.base import Job
 from dalipipe.backends.compiled import operator, resolver
 from dalipipe.backends.dali_input import (
+    Decoded,
     Device,
     InMemory,
     Loaded,
@@ -47,6 +48,13 @@ from dalipipe.recipes.rules import places_of as numbers_of
 from dalipipe.sources import Item
 
 OUTPUTS = ["images", "labels", "status"]
+
+
+def outputs_of(job: Job) -> list[str]:
+    """Return the names of what a graph of a job puts out: those of `OUTPUTS`, then "images1" for view 1, and so on."""
+    return [*OUTPUTS, *(f"images{number}" for number in range(1, len(job.others) + 1))]
+
+
 DTYPES = {torch.float32: types.FLOAT, torch.float16: types.FLOAT16, torch.uint8: types.UINT8}
 
 
@@ -300,23 +308,24 @@ def prepare(items: Sequence[Item], kind: str) -> tuple[tuple[Any, ...], Any]:
     return ([np.ascontiguousarray(item) if kind == "pixels" else encode(item) for item in items],), items
 
 
-def _inputs(feed: Feed, kind: str, job: Job) -> tuple[Loaded, DataNode, DataNode]:
-    """Return images, uniforms and labels."""
+def _inputs(feed: Feed, kind: str, job: Job) -> tuple[Loaded, DataNode, list[DataNode]]:
+    """Return images, labels and, for each view, uniforms."""
     turned = job.recipe.apply_exif_orientation
     bytes_of, pixels_of = (types.UINT8, 1, ""), (types.UINT8, 3, "HWC")
     first = [pixels_of] if kind == "pixels" else [bytes_of]
     if kind.startswith("mixed"):
         first = [bytes_of, pixels_of, (types.BOOL, 0, "")]
-    signature = [*first, (types.FLOAT64, 1, ""), (types.INT64, 0, "")]
+    signature = [*first, (types.INT64, 0, ""), *[(types.FLOAT64, 1, "")] * len(job.views)]
     dtypes, ndims, layouts = (list(part) for part in zip(*signature, strict=True))
     nodes = fn.external_source(source=feed, num_outputs=len(signature), layout=layouts, dtype=dtypes, ndim=ndims)
+    label, uniforms = nodes[len(first)], list(nodes[len(first) + 1 :])
     if kind == "pixels":
-        return InMemory(nodes[0], all_fine()), nodes[-2], nodes[-1]
+        return InMemory(nodes[0], all_fine()), label, uniforms
     if not kind.startswith("mixed"):
-        return load(nodes[0], kind, turned, budget=job.budget), nodes[-2], nodes[-1]
+        return load(nodes[0], kind, turned, budget=job.budget), label, uniforms
     kept = nodes[2]
     memory = InMemory(split(nodes[1], kept)[0], split(all_fine(), kept)[0])
-    return Mixed(kept, memory, load(nodes[0], kind, turned, kept, job.budget)), nodes[-2], nodes[-1]
+    return Mixed(kept, memory, load(nodes[0], kind, turned, kept, job.budget)), label, uniforms
 
 
 def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
@@ -326,8 +335,8 @@ def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
         job: What to run.
         kind: What the source's items are: "path", "bytes", "pixels", "mixed path" or "mixed bytes".
         device: Where the pixels are made.
-        feed: Called for each batch; returns what `prepare` makes of the items, uniforms and labels, or raises
-            StopIteration at the end of an epoch.
+        feed: Called for each batch; returns what `prepare` makes of the items, labels and the uniforms of each view, or
+            raises StopIteration at the end of an epoch.
     """
     pipeline = Pipeline(
         batch_size=job.batch_size,
@@ -337,10 +346,13 @@ def build(job: Job, kind: str, device: Device, feed: Feed) -> Pipeline:
         exec_dynamic=True,
     )
     with pipeline:
-        loaded, uniforms, label = _inputs(feed, kind, job)
-        records, status = resolve_node(job.program, uniforms, loaded.shape)
-        images, failed = lower(job, loaded, records, device)
-        if job.recipe.channels[-1] == 1:
-            images = one_channel(images, 2 if job.channels_last else 0)
-        pipeline.set_outputs(images, label.gpu() if device == "gpu" else label, math.max(status, failed))
+        loaded, label, uniforms = _inputs(feed, kind, job)
+        loaded = loaded if len(job.views) == 1 else Decoded(loaded.shape, *loaded.decode(device))
+        status, made = all_fine(), []
+        for view, drawn in zip(job.views, uniforms, strict=True):
+            records, resolved = resolve_node(view.program, drawn, loaded.shape)
+            images, failed = lower(view, loaded, records, device)
+            status = math.max(status, math.max(resolved, failed))
+            made.append(one_channel(images, 2 if job.channels_last else 0) if view.recipe.channels[-1] == 1 else images)
+        pipeline.set_outputs(made[0], label.gpu() if device == "gpu" else label, status, *made[1:])
     return pipeline

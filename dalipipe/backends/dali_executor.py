@@ -18,12 +18,12 @@ from nvidia.dali.pipeline import Pipeline
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from dalipipe.backends import forks, pillow
-from dalipipe.backends.base import UNREADABLE, Job, Result, checked, obvious_reason
+from dalipipe.backends.base import UNREADABLE, Job, items_of, obvious_reason, uniforms_of
 from dalipipe.backends.blame import Fault, fault_of, require_bytes, unread
-from dalipipe.backends.dali import OUTPUTS, Feed
+from dalipipe.backends.dali import Feed, outputs_of
 from dalipipe.backends.dali_input import Device
 from dalipipe.backends.requests import kind_of, with_items
-from dalipipe.decisions import randomness
+from dalipipe.backends.results import Result
 from dalipipe.decisions.status import Status
 from dalipipe.decisions.status import reason_of as status_reason
 from dalipipe.errors import BackendError, ResourceError
@@ -63,15 +63,12 @@ def _close_all() -> None:
 def inputs(job: Job, batch: Batch, items: Sequence[Item], kind: str, prepare: Prepare) -> tuple[tuple[Any, ...], Any]:
     """Return what DALI gets for a batch, and what must stay alive meanwhile.
 
-    DALI gets what `prepare` makes of the items, uniforms (n, max(1, total)) float64 and labels (n,) int64.
+    DALI gets what `prepare` makes of the items, labels (n,) int64 and, for each view, uniforms (n, max(1, total))
+    float64.
     """
     fed, keep = prepare(items, kind)
-    uniforms = randomness.uniforms(
-        job.program.counts, job.seed_of(batch), batch.epoch, batch.indices, batch.occurrences
-    )
-    if uniforms.shape[1] == 0:
-        uniforms = np.zeros((len(batch), 1))
-    return (*fed, uniforms, job.source.labels[batch.indices]), keep
+    uniforms = [drawn if drawn.shape[1] else np.zeros((len(batch), 1)) for drawn in uniforms_of(job, batch)]
+    return (*fed, job.source.labels[batch.indices], *uniforms), keep
 
 
 class _Decoded:
@@ -177,7 +174,7 @@ class DaliExecutor:
             feed = weakref.WeakMethod(self._feed)
             pipeline = self._graph.build(self.job, self._kind, self._graph_device, lambda: feed()())  # type: ignore[misc]
             self._iterator = DALIGenericIterator(
-                pipeline, OUTPUTS, size=-1, auto_reset=False, prepare_first_batch=False
+                pipeline, outputs_of(self.job), size=-1, auto_reset=False, prepare_first_batch=False
             )
         else:
             self._iterator.reset()
@@ -215,7 +212,8 @@ class DaliExecutor:
                 # DALIGenericIterator schedules the next run after a success only.
                 iterator._schedule_runs(release_outputs=False)
             else:
-                result = self._result(self._ahead.popleft(), **outputs)
+                views = [outputs[name] for name in outputs if name.startswith("images")]
+                result = self._result(self._ahead.popleft(), views, outputs["labels"], outputs["status"])
             yield result
 
     def iterator(self, batches: Iterable[Batch]) -> DALIGenericIterator:
@@ -242,12 +240,13 @@ class DaliExecutor:
             self._iterator = None
         self._ahead.clear()
 
-    def _result(self, batch: Batch, images: torch.Tensor, labels: torch.Tensor, status: torch.Tensor) -> Result:
+    def _result(self, batch: Batch, views: list[torch.Tensor], labels: torch.Tensor, status: torch.Tensor) -> Result:
         if self.job.channels_last:
-            images = images.permute(0, 3, 1, 2)
+            views = [images.permute(0, 3, 1, 2) for images in views]
+        whole = Result(batch, views[0], labels, {}, tuple(views[1:]))
         codes = status.flatten().tolist()
         if not any(codes):
-            return Result(batch, images, labels)
+            return whole
         late = [at for at, code in enumerate(codes) if code == Status.PUT_OFF]
         failures = {at: status_reason(Status(code)) for at, code in enumerate(codes) if code and at not in late}
         for at in [at for at, code in enumerate(codes) if code == Status.UNREADABLE]:
@@ -255,14 +254,15 @@ class DaliExecutor:
             if result.failures:
                 failures[at] = result.failures[0]
             else:
-                images[at] = result.images[0]
+                whole.put([at], result)
                 del failures[at]
         if late:
-            failures = dict(sorted((failures | self._later(batch, late, images)).items()))
-        good = torch.tensor([at not in failures for at in range(len(codes))], device=images.device)
-        return Result(batch, images[good], labels[good], failures)
+            failures = dict(sorted((failures | self._later(batch, late, whole)).items()))
+        good = torch.tensor([at not in failures for at in range(len(codes))], device=labels.device)
+        images, *others = (view[good] for view in views)
+        return Result(batch, images, labels[good], failures, tuple(others))
 
-    def _later(self, batch: Batch, late: list[int], images: torch.Tensor) -> dict[int, str]:
+    def _later(self, batch: Batch, late: list[int], whole: Result) -> dict[int, str]:
         """Put the images of samples that were put off where they belong; return why some of them can't be used."""
         if self._parts is None:
             self._parts = _Parts(replace(self.job, prefetch=1), self._graph_device, self._graph)
@@ -273,7 +273,7 @@ class DaliExecutor:
             size = min(len(late), done + done // 4 + 1)
             part, late = late[:size], late[size:]
             result, left = self._parts.one(batch.select(np.isin(np.arange(len(batch)), part)))
-            images[[at for number, at in enumerate(part) if number not in result.failures]] = result.images
+            whole.put([at for number, at in enumerate(part) if number not in result.failures], result)
             failures |= {part[number]: reason for number, reason in result.failures.items() if number not in left}
             late, done = sorted([part[number] for number in left] + late), size - len(left)
         return failures
@@ -285,9 +285,7 @@ class DaliExecutor:
             self._look_again(sample, found) if isinstance(found, Exception) else found
             for sample, found in zip(alone, self._singly(alone), strict=True)
         ]
-        failures = {position: result.failures[0] for position, result in enumerate(results) if result.failures}
-        images, labels = (torch.cat([getattr(result, part) for result in results]) for part in ("images", "labels"))
-        return Result(batch, images, labels, failures)
+        return results[0].joined(batch, results[1:])
 
     def abandon(self) -> None:
         """Forget the parent's pipeline; see `_Pipelines`."""
@@ -309,7 +307,7 @@ class DaliExecutor:
 
         A file that could not be read, and now can, is given three tries.
         """
-        item = self.job.source.item(int(sample.indices[0]))
+        (item,) = items_of(self.job, sample)
         for pause_s in (0.0, *PAUSES_S):
             if obvious_reason(item) is not None:
                 break
@@ -332,7 +330,7 @@ class DaliExecutor:
             sample: A batch of one.
             error: What DALI raised when it was alone.
         """
-        item = checked(self.job.source, int(sample.indices[0]))
+        (item,) = items_of(self.job, sample)
         if isinstance(item, np.ndarray) or (error is not None and fault_of(str(error)) is Fault.READING):
             obvious = obvious_reason(item)
             if obvious is None:
@@ -345,13 +343,16 @@ class DaliExecutor:
         job = replace(self.job, source=_Decoded(self.job.source, pixels), batch_size=1, num_threads=1, prefetch=1)
         executor = DaliExecutor(job, self._graph_device, self._graph)
         try:
-            return next(iter(executor.run([sample])))
+            return next(iter(executor.run([replace(sample, items=None)])))
         finally:
             executor.close()
 
     def _failed(self, sample: Batch, reason: str) -> Result:
-        labels = torch.empty(0, dtype=torch.int64, device=self.device)
-        return Result(sample, self.job.no_images(self.device), labels, {0: reason})
+        return self.job.nothing(sample, self.device, {0: reason})
+
+    def none(self, batch: Batch) -> Result:
+        """Return what becomes of a batch without samples."""
+        return self.job.nothing(batch, self.device)
 
     def _forget(self) -> None:
         """Give up the pipeline; the next epoch has a new one."""
@@ -378,6 +379,6 @@ class _Parts(DaliExecutor):
         (result,) = self.run([batch])
         return result, self._left
 
-    def _later(self, batch: Batch, late: list[int], images: torch.Tensor) -> dict[int, str]:
+    def _later(self, batch: Batch, late: list[int], whole: Result) -> dict[int, str]:
         self._left = late
         return dict.fromkeys(late, status_reason(Status.PUT_OFF))

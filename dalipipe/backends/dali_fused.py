@@ -12,7 +12,8 @@ Pixels that are in memory already are read where they lie: their address goes in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
@@ -184,44 +185,80 @@ def prepare(items: Sequence[Item], kind: str) -> tuple[tuple[Any, ...], Any]:
     return ([none if isinstance(item, np.ndarray) else encode(item) for item in items], place), arrays
 
 
-def _inputs(feed: Feed, kind: str) -> tuple[DataNode, DataNode, DataNode, DataNode]:
-    """Return item, place (zeros where every image is decoded), uniforms and labels; without item, place twice."""
+def _inputs(feed: Feed, kind: str, views: int) -> tuple[DataNode, DataNode, DataNode, list[DataNode]]:
+    """Return item, place (zeros where every image is decoded), labels and uniforms; without item, place twice."""
     item, place = (types.UINT8, 1), (types.INT64, 1)
     mixed = kind.startswith("mixed")
     first = [item, place] if mixed else [place] if kind == "pixels" else [item]
-    signature = [*first, (types.FLOAT64, 1), (types.INT64, 0)]
+    signature = [*first, (types.INT64, 0), *[(types.FLOAT64, 1)] * views]
     nodes = fn.external_source(
         source=feed,
         num_outputs=len(signature),
         dtype=[dtype for dtype, _ in signature],
         ndim=[ndim for _, ndim in signature],
     )
+    items, label, uniforms = nodes[: len(first)], nodes[len(first)], list(nodes[len(first) + 1 :])
     if kind == "pixels" or mixed:
-        return nodes[0], nodes[-3], nodes[-2], nodes[-1]
-    nowhere = types.Constant(np.zeros(3, np.int64), dtype=types.INT64, device="cpu")
-    return nodes[0], nowhere, nodes[-2], nodes[-1]
+        return items[0], items[-1], label, uniforms
+    return items[0], types.Constant(np.zeros(3, np.int64), dtype=types.INT64, device="cpu"), label, uniforms
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """What is done to the samples of a batch in one view.
+
+    Attributes:
+        records: See `resolve_sample`.
+        status: Whether that can be done.
+        start: First row and column of what it needs, px.
+        extent: Rows and columns of that.
+    """
+
+    records: DataNode
+    status: DataNode
+    start: DataNode
+    extent: DataNode
+
+
+def _resolved(job: Job, uniforms: list[DataNode], size: DataNode) -> list[_Resolved]:
+    pairs = zip(job.views, uniforms, strict=True)
+    return [_Resolved(*operator(window(), bytes_constant(view.program.table), drawn, size)) for view, drawn in pairs]
+
+
+def _union(views: list[_Resolved]) -> tuple[DataNode, DataNode]:
+    """Return start and extent of what all views need."""
+    start, stop = views[0].start, views[0].start + views[0].extent
+    for view in views[1:]:
+        start, stop = math.min(start, view.start), math.max(stop, view.start + view.extent)
+    return start, stop - start
 
 
 def _decode_windows(
-    item: DataNode, place: DataNode, uniforms: DataNode, job: Job, kind: str
-) -> tuple[DataNode, DataNode, DataNode, DataNode]:
-    """Return pixels, records, status and start of a batch, decoded as far as the recipe needs them.
+    item: DataNode, place: DataNode, uniforms: list[DataNode], job: Job, kind: str
+) -> tuple[DataNode, list[_Resolved], DataNode, DataNode]:
+    """Return pixels, what is done to them in each view, status and start, decoded as far as the views need them.
 
     Where `place` says that pixels are in memory, one px stands for them. Photos that are turned are decoded whole.
     """
-    table, turned = bytes_constant(job.program.table), job.recipe.apply_exif_orientation
+    turned = job.recipe.apply_exif_orientation
     mixed = kind.startswith("mixed")
     kept = place[0] != 0
     loaded = load(item, kind, turned, kept if mixed else None, job.budget)
     size = merge(split(place[1:3], kept)[0], loaded.shape[0:2], kept) if mixed else loaded.shape
-    records, status, start, extent = operator(window(), table, uniforms, size)
+    views = _resolved(job, uniforms, size)
+    start, extent = (views[0].start, views[0].extent) if len(views) == 1 else _union(views)
     box = None if turned else {"start": start, "shape": extent}
     pixels, failed = loaded.decode("cpu", split_window(box, kept)[1] if mixed else box)
     if mixed:
         pixels = merge(split(_constant(np.zeros((1, 1, 3), np.uint8), layout="HWC"), kept)[0], pixels, kept)
         failed = merge(split(all_fine(), kept)[0], failed, kept)
     start = _constant(np.zeros(2, np.int32)) if turned else start
-    return pixels, records, math.max(status, failed), start
+    return pixels, views, _worst([failed, *(view.status for view in views)]), start
+
+
+def _worst(statuses: list[DataNode]) -> DataNode:
+    """Return the greatest status of each sample."""
+    return reduce(math.max, statuses)
 
 
 def _constant(numbers: NDArray[Any], layout: str | None = None) -> DataNode:
@@ -239,16 +276,21 @@ def build(job: Job, kind: str, _device: Device, feed: Feed) -> Pipeline:
         exec_dynamic=True,
     )
     with pipeline:
-        item, place, uniforms, label = _inputs(feed, kind)
+        item, place, label, uniforms = _inputs(feed, kind, len(job.views))
         if kind == "pixels":
-            records, status, start, _ = operator(window(), bytes_constant(job.program.table), uniforms, place[1:3])
-            pixels = _constant(np.zeros((1, 1, 3), np.uint8))
+            views = _resolved(job, uniforms, place[1:3])
+            pixels, start = _constant(np.zeros((1, 1, 3), np.uint8)), views[0].start
+            status = _worst([view.status for view in views])
         else:
-            pixels, records, status, start = _decode_windows(item, place, uniforms, job, kind)
-        images = operator(runner(job.dtype), pixels, records, start, *finish_and_form(job), place)
-        if job.recipe.channels[-1] == 1:
-            images = one_channel(images, 2 if job.channels_last else 0)
-        if job.dtype == torch.float16:
-            images = fn.cast(images, dtype=types.FLOAT16)
-        pipeline.set_outputs(images, label, status)
+            pixels, views, status, start = _decode_windows(item, place, uniforms, job, kind)
+        made = [_made(one, pixels, view, start, place) for one, view in zip(job.views, views, strict=True)]
+        pipeline.set_outputs(made[0], label, status, *made[1:])
     return pipeline
+
+
+def _made(job: Job, pixels: DataNode, view: _Resolved, start: DataNode, place: DataNode) -> DataNode:
+    """Return the images of one view."""
+    images = operator(runner(job.dtype), pixels, view.records, start, *finish_and_form(job), place)
+    if job.recipe.channels[-1] == 1:
+        images = one_channel(images, 2 if job.channels_last else 0)
+    return fn.cast(images, dtype=types.FLOAT16) if job.dtype == torch.float16 else images

@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
 
+from dalipipe.backends.base import ONE_PIXEL
 from dalipipe.backends.compiled import BUDGET_UNIT, looker, operator, rationer, turner
 from dalipipe.backends.dali_pillow import reader, sizer
 from dalipipe.decisions.status import Status
@@ -23,7 +23,6 @@ from dalipipe.sources.reading import is_ordinary
 
 Device = Literal["cpu", "gpu"]
 Window: TypeAlias = dict[str, DataNode]
-_STAND_IN = Path(__file__).with_name("pixel.ppm")
 
 
 def bytes_constant(numbers: NDArray[Any]) -> DataNode:
@@ -47,7 +46,7 @@ def _openable(path: str) -> bytes:
 
 def stand_in(kind: str) -> NDArray[np.uint8]:
     """Return what a graph gets as the encoded item of a sample whose pixels are in memory: an image of one px."""
-    return encode(str(_STAND_IN) if kind == "mixed path" else _STAND_IN.read_bytes())
+    return encode(str(ONE_PIXEL) if kind == "mixed path" else ONE_PIXEL.read_bytes())
 
 
 class Loaded(Protocol):
@@ -84,6 +83,25 @@ class InMemory:
         """See `Loaded`."""
         images = self.pixels if window is None else fn.slice(self.pixels, axes=[0, 1], **window)
         return (images.gpu() if device == "gpu" else images), self.fine
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Images that are decoded already, for several views.
+
+    Attributes:
+        shape: See `Loaded`.
+        pixels: All of them, on the device where they are needed.
+        fine: Their status.
+    """
+
+    shape: DataNode
+    pixels: DataNode
+    fine: DataNode
+
+    def decode(self, device: Device, window: Window | None = None) -> tuple[DataNode, DataNode]:
+        """See `Loaded`."""
+        return (self.pixels if window is None else fn.slice(self.pixels, axes=[0, 1], **window)), self.fine
 
 
 @dataclass(frozen=True)

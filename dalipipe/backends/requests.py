@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from dalipipe.backends.base import Job, checked, checked_batch
+from dalipipe.backends.base import Job, checked, checked_batch, items_of
 from dalipipe.sampling import Batch
 from dalipipe.sources import Item, Source, describe
 from dalipipe.sources.base import answers_batches, max_requests_of
@@ -37,7 +37,8 @@ def with_items(
     """Yield each batch with its items, in order.
 
     Paths cost nothing, and are asked for when they are needed. So are the items of a source that allows one request.
-    All others are asked for by as many threads as the source allows, ahead of the batch that is needed.
+    All others are asked for by as many threads as the source allows, ahead of the batch that is needed. A source whose
+    items come with the batches allows one request.
 
     Args:
         job: Whose source is asked.
@@ -52,7 +53,7 @@ def with_items(
     most = 1 if kind.endswith("path") else max_requests_of(job.source)
     if most == 1:
         for batch in batches:
-            yield batch, _ask(job, batch.indices.tolist())
+            yield batch, _ask(job, batch.indices.tolist()) if batch.items is None else items_of(job, batch)
         return
     window = _Window(job, most, most_bytes)
     try:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from dalipipe.backends.base import Executor, Job
+from dalipipe.backends.base import Job
+from dalipipe.backends.results import Executor
 from dalipipe.errors import BackendError
 from dalipipe.recipes import Recipe, ops
 from dalipipe.recipes.primitives import Primitive, on_channels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
@@ -15,10 +15,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from dalipipe.backends import forks, pillow
-from dalipipe.backends.base import UNREADABLE, Job, Result
+from dalipipe.backends.base import UNREADABLE, Job, uniforms_of
 from dalipipe.backends.requests import kind_of, with_items
+from dalipipe.backends.results import Result
 from dalipipe.backends.table import Entry
-from dalipipe.decisions import randomness
 from dalipipe.decisions.status import Status, reason_of
 from dalipipe.recipes import Levels, Recipe
 from dalipipe.recipes.primitives import (
@@ -198,6 +198,43 @@ def finish(image: torch.Tensor, levels: Levels | None) -> torch.Tensor:
     return tv.normalize(image.to(torch.float32), list(mean[: len(image)]), list(std[: len(image)]))
 
 
+def views_of(job: Job, item: Item, uniforms: Sequence[NDArray[np.float64]]) -> list[torch.Tensor] | str:
+    """Return the finished views of an item, (C, H, W) each, or why there are none.
+
+    Args:
+        job: What is run.
+        item: The image as it is.
+        uniforms: The numbers that decide, of one sample, for each view: see `randomness.uniforms`.
+
+    Raises:
+        ResourceError, BackendError: it is not the item's fault.
+    """
+    image = decoded(item, job.recipe)
+    if isinstance(image, str):
+        return image
+    made = []
+    for view, numbers in zip(job.views, uniforms, strict=True):
+        done = _view(view, image, numbers)
+        if isinstance(done, str):
+            return done
+        made.append(done)
+    return made
+
+
+def _view(job: Job, image: torch.Tensor, uniforms: NDArray[np.float64]) -> torch.Tensor | str:
+    """Return what a recipe makes of a decoded image, or why it can't."""
+    records, status = job.program.resolve(uniforms, image.shape[-2], image.shape[-1])
+    if status is not Status.OK:
+        return reason_of(status)
+    levels, channels = len(records) - job.program.tail, job.program.channels
+    for record, count in zip(records[:levels], channels[:levels], strict=True):
+        image = apply(with_channels(image, count), record)
+    image = finish(with_channels(image, channels[-1]), job.levels)
+    for record in records[levels:]:
+        image = apply(image, record)
+    return image.to(job.dtype)
+
+
 class TorchvisionExecutor:
     """A thread pool that takes each sample through the reference, a few batches ahead.
 
@@ -215,22 +252,6 @@ class TorchvisionExecutor:
         """Start with threads of this process's own. See `forks`."""
         self._pool = ThreadPoolExecutor(self.job.num_threads, thread_name_prefix="dalipipe")
 
-    def _sample(self, item: Item, uniforms: NDArray[np.float64]) -> torch.Tensor | str:
-        """Return the finished image of an item, or why there is none."""
-        image = decoded(item, self.job.recipe)
-        if isinstance(image, str):
-            return image
-        records, status = self.job.program.resolve(uniforms, image.shape[-2], image.shape[-1])
-        if status is not Status.OK:
-            return reason_of(status)
-        levels, channels = len(records) - self.job.program.tail, self.job.program.channels
-        for record, count in zip(records[:levels], channels[:levels], strict=True):
-            image = apply(with_channels(image, count), record)
-        image = finish(with_channels(image, channels[-1]), self.job.levels)
-        for record in records[levels:]:
-            image = apply(image, record)
-        return image.to(self.job.dtype)
-
     @cached_property
     def _kind(self) -> str:
         """What the items are; see `kind_of`."""
@@ -239,23 +260,22 @@ class TorchvisionExecutor:
         except Exception:  # whoever needs the first sample is told
             return "unknown"
 
-    def _submit(self, batch: Batch, items: list[Item]) -> list[Future[torch.Tensor | str]]:
-        uniforms = randomness.uniforms(
-            self.job.program.counts, self.job.seed_of(batch), batch.epoch, batch.indices, batch.occurrences
-        )
-        return [self._pool.submit(self._sample, item, row) for item, row in zip(items, uniforms, strict=True)]
+    def _submit(self, batch: Batch, items: list[Item]) -> list[Future[list[torch.Tensor] | str]]:
+        numbers = zip(*uniforms_of(self.job, batch), strict=True)
+        return [self._pool.submit(views_of, self.job, item, row) for item, row in zip(items, numbers, strict=True)]
 
-    def _collect(self, batch: Batch, futures: list[Future[torch.Tensor | str]]) -> Result:
+    def _collect(self, batch: Batch, futures: list[Future[list[torch.Tensor] | str]]) -> Result:
         done = [future.result() for future in futures]
         failures = {position: reason for position, reason in enumerate(done) if isinstance(reason, str)}
-        images = [image for image in done if isinstance(image, torch.Tensor)]
+        good = [views for views in done if not isinstance(views, str)]
+        if not good:
+            return self.job.nothing(batch, self.device, failures)
         labels = torch.from_numpy(self.job.source.labels[batch.indices])
         if failures:
             labels = labels[[position not in failures for position in range(len(batch))]]
-        stacked = torch.stack(images) if images else self.job.no_images(self.device)
-        if self.job.channels_last:
-            stacked = stacked.contiguous(memory_format=torch.channels_last)
-        return Result(batch, stacked, labels, failures)
+        form = torch.channels_last if self.job.channels_last else torch.contiguous_format
+        images, *others = (torch.stack(view).contiguous(memory_format=form) for view in zip(*good, strict=True))
+        return Result(batch, images, labels, failures, tuple(others))
 
     def run(self, batches: Iterable[Batch]) -> Iterator[Result]:
         """Yield one result for each batch, in order. See `Executor`."""
@@ -284,6 +304,10 @@ class TorchvisionExecutor:
             for _, futures in ahead if pool is self._pool else ():
                 for future in futures:
                     future.cancel()
+
+    def none(self, batch: Batch) -> Result:
+        """Return what becomes of a batch without samples."""
+        return self.job.nothing(batch, self.device)
 
     def close(self) -> None:
         """Stop the threads."""

@@ -7,15 +7,14 @@ import contextlib
 import os
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import accumulate, chain, islice
+from itertools import chain
 from typing import Any
 
 import numpy as np
-import torch
 
-from dalipipe.backends import Executor, Job, Result, compile_recipe, forks
+from dalipipe.backends import Executor, Job, Outcome, compile_recipe, forks, in_parts
 from dalipipe.backends.blame import explained
 from dalipipe.errors import ConfigError
 from dalipipe.loading.quarantine import Quarantine
@@ -41,11 +40,14 @@ class Fetcher:
         job: What to run.
         backend: Its name.
         quarantine: The bad samples, and what is to happen with them.
+        compiled: Makes an executor for a job, given the name of a backend; by default of its recipe.
     """
 
-    def __init__(self, job: Job, backend: str, quarantine: Quarantine) -> None:
-        self.job, self.backend, self.quarantine = job, backend, quarantine
-        self._idle: list[Executor] = [compile_recipe(job, backend)]
+    def __init__(
+        self, job: Job, backend: str, quarantine: Quarantine, compiled: Callable[[Job, str], Executor] | None = None
+    ) -> None:
+        self.job, self.backend, self.quarantine, self._compiled = job, backend, quarantine, compiled or compile_recipe
+        self._idle: list[Executor] = [self._compiled(job, backend)]
         self._spare: Executor | None = None
         self._closed = False
         self.device = self._idle[0].device
@@ -54,7 +56,7 @@ class Fetcher:
         """Return what another process, or a copy, needs: threads are made anew there."""
         return {**vars(self), "_idle": [], "_spare": None}
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[Result]:
+    def run(self, batches: Iterable[Batch]) -> Iterator[Outcome]:
         """Yield a result without failures for each batch of which something is left, in order.
 
         Raises:
@@ -95,11 +97,11 @@ class Fetcher:
             self.job = replace(self.job, batch_size=size)
             self._release()
 
-    def _run(self, cut: Iterable[Batch]) -> Iterator[Result]:
+    def _run(self, cut: Iterable[Batch]) -> Iterator[Outcome]:
         batches = self._fitted(cut)
-        executor, job = self._idle.pop() if self._idle else compile_recipe(self.job, self.backend), self.job
+        executor, job = self._idle.pop() if self._idle else self._compiled(self.job, self.backend), self.job
         asked: deque[Batch] = deque()
-        results = self._in_parts(executor, self.quarantine.screen(batches, asked), job.batch_size)
+        results = in_parts(executor, self.quarantine.screen(batches, asked), job.batch_size)
         largest = 0
         try:
             with explained(self.backend):
@@ -111,47 +113,14 @@ class Fetcher:
                         yield whole
             self.quarantine.tell()
         finally:
-            results.close()  # type: ignore[attr-defined]
+            results.close()
             self._allow(largest)
             if self._closed or self.job is not job:
                 executor.close()
             else:
                 self._idle.append(executor)
 
-    def _in_parts(self, executor: Executor, batches: Iterable[Batch], most: int) -> Iterator[Result]:
-        """Yield one result for each batch; those of more than `most` samples go through in parts."""
-        waiting: deque[tuple[Batch, int]] = deque()  # and how many parts each has
-
-        def parts() -> Iterator[Batch]:
-            for batch in batches:
-                cut = batch.parts(most)
-                waiting.append((batch, len(cut)))
-                yield from cut
-
-        def empty() -> Iterator[Result]:
-            while waiting and waiting[0][1] == 0:
-                labels = torch.empty(0, dtype=torch.int64, device=self.device)
-                yield Result(waiting.popleft()[0], self.job.no_images(self.device), labels)
-
-        results = executor.run(parts())
-        try:
-            for result in results:
-                yield from empty()
-                batch, count = waiting.popleft()
-                yield result if count == 1 else self._joined(batch, [result, *islice(results, count - 1)])
-            yield from empty()
-        finally:
-            results.close()  # type: ignore[attr-defined]
-
-    def _joined(self, batch: Batch, parts: list[Result]) -> Result:
-        starts = accumulate((len(part.batch) for part in parts), initial=0)
-        failures = {
-            start + at: why for start, part in zip(starts, parts, strict=False) for at, why in part.failures.items()
-        }
-        images, labels = (torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels"))
-        return Result(batch, self._formed(images), labels, failures)
-
-    def _mend(self, asked: Batch, result: Result) -> Result:
+    def _mend(self, asked: Batch, result: Outcome) -> Outcome:
         """Return what becomes of a batch with bad samples.
 
         Args:
@@ -161,41 +130,36 @@ class Fetcher:
         self.quarantine.add(result.batch, result.failures)
         failed = _failed(result)
         if self.quarantine.policy.on_error == "skip":
-            return replace(result, batch=result.batch.select(~failed), images=self._formed(result.images), failures={})
+            return result.chosen(result.batch.select(~failed), channels_last=self.job.channels_last)
         found = {int(at): row for row, at in enumerate(np.flatnonzero(~failed))}
-        images, labels, batch = [result.images], [result.labels], result.batch
+        batch, extras = result.batch, []
         while failed.any():
             batch = batch.merged(self.quarantine.without(asked), failed)
             extra = self._run_spare(batch.select(failed))
             places, still = np.flatnonzero(failed), _failed(extra)
             first = len(found)
             found |= {int(at): first + row for row, at in enumerate(places[~still])}
-            images.append(extra.images)
-            labels.append(extra.labels)
+            extras.append(extra)
             failed = np.zeros_like(failed)
             failed[places[still]] = True
             if extra.failures:
                 self.quarantine.add(extra.batch, extra.failures)
-        rows = torch.tensor([found[at] for at in range(len(batch))], device=self.device)
-        return Result(batch, self._formed(torch.cat(images)[rows]), torch.cat(labels)[rows])
+        rows = [found[at] for at in range(len(batch))]
+        return result.joined(batch, extras).chosen(batch, rows, channels_last=self.job.channels_last)
 
-    def _run_spare(self, batch: Batch) -> Result:
+    def _run_spare(self, batch: Batch) -> Outcome:
         """Run a batch while another epoch is under way."""
         if self._spare is None:
-            self._spare = compile_recipe(replace(self.job, prefetch=1), self.backend)
-        (result,) = self._in_parts(self._spare, [batch], self.job.batch_size)
+            self._spare = self._compiled(replace(self.job, prefetch=1), self.backend)
+        result: Outcome
+        (result,) = in_parts(self._spare, [batch], self.job.batch_size)
         return result
-
-    def _formed(self, images: torch.Tensor) -> torch.Tensor:
-        """Return images in the job's memory format, which choosing among them may have lost."""
-        form = torch.channels_last if self.job.channels_last else torch.contiguous_format
-        return images.contiguous(memory_format=form)
 
     def restart(self, job: Job) -> None:
         """Run something else from the next epoch on; an epoch that runs may end as it began."""
         self.job = job
         self._release()
-        self._idle = [compile_recipe(job, self.backend)]
+        self._idle = [self._compiled(job, self.backend)]
 
     def _release(self) -> None:
         for executor in (*self._idle, *([self._spare] if self._spare is not None else [])):
@@ -209,7 +173,7 @@ class Fetcher:
         self._release()
 
 
-def _failed(result: Result) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _failed(result: Outcome) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     """Return which samples of a result's batch could not be used."""
     failed = np.zeros(len(result.batch), dtype=np.bool_)
     failed[list(result.failures)] = True

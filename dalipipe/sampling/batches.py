@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dalipipe.sources import Item
 
 _NONE: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
@@ -28,6 +31,7 @@ class Batch:
         begin: How many lie before it.
         numbers: (n,) int64, which of the batch's samples these are, where some were left out; None where all are there.
         seed: Of the random decisions; None for the job's.
+        items: The samples' images, where the batch brings them; None where the source is asked for them.
     """
 
     epoch: int
@@ -37,6 +41,7 @@ class Batch:
     begin: int = 0
     numbers: NDArray[np.int64] | None = None
     seed: int | None = None
+    items: tuple[Item, ...] | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -45,7 +50,13 @@ class Batch:
     def select(self, keep: NDArray[np.bool_]) -> Batch:
         """Return the batch with only the samples where `keep` is true."""
         numbers = np.arange(len(self)) if self.numbers is None else self.numbers
-        return replace(self, indices=self.indices[keep], occurrences=self.occurrences[keep], numbers=numbers[keep])
+        return replace(
+            self,
+            indices=self.indices[keep],
+            occurrences=self.occurrences[keep],
+            numbers=numbers[keep],
+            items=None if self.items is None else tuple(compress(self.items, keep.tolist())),
+        )
 
     def merged(self, other: Batch, there: NDArray[np.bool_]) -> Batch:
         """Return the batch with the samples of another of the same size where `there` is true."""
@@ -57,7 +68,15 @@ class Batch:
         if len(self) <= most:
             return [self] if len(self) else []
         cuts = [slice(first, first + most) for first in range(0, len(self), most)]
-        return [replace(self, indices=self.indices[cut], occurrences=self.occurrences[cut]) for cut in cuts]
+        return [
+            replace(
+                self,
+                indices=self.indices[cut],
+                occurrences=self.occurrences[cut],
+                items=None if self.items is None else self.items[cut],
+            )
+            for cut in cuts
+        ]
 
     def places(self, world_size: int) -> list[int]:
         """Return how many samples of the epoch's order lie behind each sample, counted by steps of all ranks."""

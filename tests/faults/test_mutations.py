@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dalipipe.backends.base import Result
+from dalipipe.backends.results import Result
 from dalipipe.sampling import Batch
 from tests.faults.mutations import Tally, attempts, damaged, in_process, main, originals
 from tests.warm import run_apart
