@@ -33,6 +33,19 @@ MIX_POSITION = 0xFFFD
 """The op position that stands for the mixing of a batch, whose number and rank stand for index and occurrence."""
 
 
+ASK_POSITION = 0xFFFC
+"""The op position that stands for what a data set itself draws while it is asked for a sample; and, with 1 more than a
+view's number as its draw, for what the steps of the user's own draw behind that view."""
+
+COLLATE_POSITION = 0xFFFB
+"""The op position that stands for what a collate function draws: where its batch begins and the rank stand for index
+and occurrence."""
+
+
+SOURCE_POSITION = 0xFFFA
+"""The op position that stands for the choice among several sources: the place in the epoch stands for the index."""
+
+
 def philox(counters: ArrayLike, key: int) -> NDArray[np.uint64]:
     """Return four words of 32 random bits for each counter.
 
@@ -106,6 +119,22 @@ def substitute(seed: int, epoch: int, index: int, occurrence: int, attempt: int)
     return far * 2.0**-32, again | 1 << 31
 
 
+def words(
+    seed: int, epoch: int, indices: Sequence[int], occurrences: Sequence[int], position: int, draw: int = 0
+) -> list[tuple[int, int, int, int]]:
+    """Return four words of 32 random bits for each of some samples: what other generators are seeded with.
+
+    Args:
+        seed: 0 to 2**64 - 1.
+        epoch: 0 to 2**32 - 1.
+        indices: Sample indices, each < 2**32.
+        occurrences: How often each sample came before within this epoch, each < 2**32.
+        position: What it is for: one of the positions above.
+        draw: Which of several for the same purpose, < 2**16.
+    """
+    return list(_lanes(indices, occurrences, epoch, [position << 16 | draw] * len(indices), seed))
+
+
 def _lanes(
     c0: Sequence[int], c1: Sequence[int], c2: int, c3: Sequence[int], key: int
 ) -> Iterator[tuple[int, int, int, int]]:
@@ -172,6 +201,20 @@ def _counters(
     counters[:, 1] = np.repeat(np.array(occurrences, np.uint64), repeats) | (block >> 16 << 16).astype(np.uint64)
     counters[:, 3] = position << 16 | block & 0xFFFF
     return counters
+
+
+def fractions(length: int, seed: int, epoch: int, position: int) -> NDArray[np.float64]:
+    """Return a uniform number for each of so many indices, (length,) float64 in [0, 1), multiples of 2**-32.
+
+    Args:
+        length: How many.
+        seed: 0 to 2**64 - 1.
+        epoch: 0 to 2**32 - 1.
+        position: What they are for: one of the positions above.
+    """
+    counters = np.zeros((length, 4), np.uint64)
+    counters[:, 0], counters[:, 2], counters[:, 3] = np.arange(length), epoch, position << 16
+    return philox(counters, seed)[:, 0].astype(np.float64) * 2.0**-32
 
 
 def permutation(length: int, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -110,20 +110,24 @@ class OwnOrder:
     Args:
         length: Number of samples.
         shuffle: Whether each epoch has an order of its own.
+        drawn: Returns the order for a seed, an epoch and `shuffle`, where it isn't one of all: see `MixedSource`.
     """
 
-    def __init__(self, length: int, shuffle: bool) -> None:
-        self.length, self.shuffle = length, shuffle
+    def __init__(self, length: int, shuffle: bool, drawn: Callable[[int, int, bool], Any] | None = None) -> None:
+        self.length, self.shuffle, self._drawn = length, shuffle, drawn
         self._repeat: dict[str, Any] = {}
 
     def begin(self, epoch: int, seed: int) -> Pass:
         """Return the samples of an epoch; a pass that is repeated has the seed that it had."""
         repeat, self._repeat = self._repeat, {}
-        if not self.shuffle:
+        if not self.shuffle and self._drawn is None:
             return Pass(range(self.length))
         if repeat.get("of") == epoch:
             seed = repeat["seed"]
-        order: list[int] = randomness.permutation(self.length, seed, epoch).tolist()
+        drawn = (
+            self._drawn(seed, epoch, self.shuffle) if self._drawn else randomness.permutation(self.length, seed, epoch)
+        )
+        order: list[int] = drawn.tolist()
         return Pass(order, {"seed": seed, "of": epoch})
 
     def check(self, state: dict[str, Any], position: int) -> None:

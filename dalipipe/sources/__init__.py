@@ -13,6 +13,7 @@ from dalipipe.sources.base import (
 )
 from dalipipe.sources.duplicates import find_shared, require_disjoint
 from dalipipe.sources.folder import IMG_EXTENSIONS, FolderSource
+from dalipipe.sources.mixed import MixedSource
 from dalipipe.sources.split import Parts, find_parts, fold_sources, split_sources
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ArraySource",
     "FolderSource",
     "Item",
+    "MixedSource",
     "Parts",
     "Source",
     "SubsetSource",
