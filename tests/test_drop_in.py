@@ -89,23 +89,21 @@ def test_every_argument_of_both_loaders_is_in_the_pages_table():
     assert set(rows()) == ours
 
 
-def test_a_collate_function_is_refused_and_torchs_own_is_not(make_image_folder):
+def test_torchs_own_collate_functions_do_what_they_do_there(make_image_folder):
     folder = make_image_folder()
-    assert "**refused**" in rows()["collate_fn"]
-    with pytest.raises(ConfigError, match="collate_fn is not supported"):
-        dalipipe.DataLoader(folder, recipe="cifar-train", collate_fn=list)
     usual, single = torch.utils.data.default_collate, torch.utils.data.default_convert
-    for batch_size, accepted, refused in ((2, usual, single), (None, single, usual)):
-        with pytest.warns(UserWarning, match="without effect: collate_fn"):
-            loader = dalipipe.DataLoader(folder, batch_size, recipe="cifar-train", collate_fn=accepted)
-        assert loader.collate_fn is accepted
-        with pytest.raises(ConfigError, match="collate_fn is not supported"):
-            dalipipe.DataLoader(folder, batch_size, recipe="cifar-train", collate_fn=refused)
+    assert rows()["collate_fn"].startswith("as in torch")
+    for batch_size, function in ((2, usual), (2, single), (None, single)):
+        loader = dalipipe.DataLoader(folder, batch_size, recipe="cifar-train", collate_fn=function, num_threads=1)
+        assert loader.collate_fn is function
+        first = next(iter(loader))
+        shape = (2, 3, 32, 32) if function is usual else (3, 32, 32)
+        assert (first[0][0] if function is single and batch_size else first[0]).shape == shape
 
 
 def test_arguments_for_worker_processes_are_accepted_with_one_warning_where_they_were_given(make_image_folder):
     values = {"worker_init_fn": print, "multiprocessing_context": "fork"}
-    assert [name for name, meaning in rows().items() if "with a warning" in meaning] == ["collate_fn", *values]
+    assert [name for name, meaning in rows().items() if "with a warning" in meaning] == [*values]
     with pytest.warns(UserWarning) as caught:
         loader = dalipipe.DataLoader(make_image_folder(), 5, recipe="cifar-train", num_workers=2, **values)
     (warning,) = caught
@@ -325,3 +323,20 @@ def test_a_loader_can_be_copied_and_pickled():
     copies = copy.deepcopy(mine), pickle.loads(pickle.dumps(mine))
     wanted = labels_of(mine)
     assert [labels_of(each) for each in copies] == [wanted, wanted]
+
+
+def test_a_class_of_ones_own_may_set_its_sampler_before_it_calls_ours(make_image_folder):
+    class Base(dalipipe.DataLoader):
+        def __init__(self, dataset, batch_size):
+            self.sampler = torch.utils.data.SubsetRandomSampler(range(5))
+            self.others = torch.utils.data.SubsetRandomSampler(range(5, 7))
+            self.given = {"dataset": dataset, "batch_size": batch_size, "recipe": "cifar-train", "num_threads": 1}
+            super().__init__(sampler=self.sampler, **self.given)
+
+        def split_validation(self):
+            return dalipipe.DataLoader(sampler=self.others, **self.given)
+
+    loader = Base(make_image_folder(), 2)
+    assert (len(loader), sum(len(labels) for _, labels in loader)) == (3, 5)
+    assert sum(len(labels) for _, labels in loader.split_validation()) == 2
+    assert isinstance(loader.sampler, torch.utils.data.SubsetRandomSampler)

@@ -149,6 +149,17 @@ def api(photos, capsys) -> None:
     assert code_of("api").startswith("pdoc ")
 
 
+def any_data_set(photos, capsys) -> None:
+    scope = run(code_of("any-data-set"))
+    assert [len(batch["path"]) for batch in scope["loader"]] == [8, 2]
+    assert scope["one"].shape == scope["other"].shape == (2, 3, 96, 96)
+    assert not scope["one"].equal(scope["other"])
+
+
+def mixed(photos, capsys) -> None:
+    assert sum(len(labels) for _, labels in run(code_of("mixed"))["loader"]) == 12
+
+
 CHECKS: dict[str, Callable[..., None]] = {
     "api": api,
     "install-and-train": install_and_train,
@@ -159,6 +170,8 @@ CHECKS: dict[str, Callable[..., None]] = {
     "loop": loop("loop"),
     "bad-files": bad_files,
     "mix": mix,
+    "any-data-set": any_data_set,
+    "mixed": mixed,
     "one-import": one_import,
     "recipe-of-choices": recipe_of_choices,
     "photos-to-model": photos_to_model,

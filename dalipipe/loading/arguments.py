@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -66,26 +67,29 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def check_unused(collate_fn: Any, worker_init_fn: Any, multiprocessing_context: Any, *, in_batches: bool) -> None:
-    """Warn of arguments of torch's loader that have no effect here; refuse a function that would have one.
-
-    Raises:
-        ConfigError: a collate function of the user's own.
-    """
-    usual = default_collate if in_batches else default_convert
-    if collate_fn is not None and collate_fn is not usual:
-        raise ConfigError(
-            f"DataLoader: collate_fn is not supported, got {shown(collate_fn)}. Batches come as (images, labels) "
-            "tensors; change them in your loop."
-        )
+def check_unused(worker_init_fn: Any, multiprocessing_context: Any) -> None:
+    """Warn of arguments of torch's loader that have no effect here."""
     reasons = {
-        "collate_fn": (collate_fn, "batches come as it would make them"),
         "worker_init_fn": (worker_init_fn, "there are threads, not worker processes; seed= decides what is random"),
         "multiprocessing_context": (multiprocessing_context, "there are threads, not worker processes"),
     }
     found = [f"{name} ({why})" for name, (value, why) in reasons.items() if value is not None]
     if found:
         warnings.warn(f"DataLoader: without effect: {'; '.join(found)}. Leave it out.", stacklevel=3)
+
+
+def own_collate(collate_fn: Any, *, in_batches: bool) -> Callable[[Any], Any] | None:
+    """Return the collate function that was given; None where that is what torch's loader would take by itself.
+
+    Raises:
+        ConfigError: it can't be called.
+    """
+    if collate_fn is not None and not callable(collate_fn):
+        raise ConfigError(
+            f"DataLoader: collate_fn must be a function of a list of samples, got {shown(collate_fn)}. Leave it out for"
+            " torch's own."
+        )
+    return None if collate_fn is (default_collate if in_batches else default_convert) else collate_fn
 
 
 def check_sampling(
@@ -109,6 +113,24 @@ def check_sampling(
         )
     if batch_size is None and drop_last:
         raise ConfigError("DataLoader: batch_size=None excludes drop_last. Leave it out.")
+
+
+def check_stream(streams: bool, shuffle: Any, sampled: bool, on_error: str) -> None:
+    """Refuse what an `IterableDataset` can't do, which alone decides on its order.
+
+    Raises:
+        ConfigError: there is such.
+    """
+    if streams and (shuffle or sampled):
+        raise ConfigError(
+            "DataLoader: shuffle, sampler and batch_sampler have no meaning with an IterableDataset, which gives its"
+            " samples in its own order. Leave them out, and shuffle in the data set."
+        )
+    if streams and on_error == "substitute":
+        raise ConfigError(
+            'DataLoader: on_error="substitute" needs samples that can be asked for, and an IterableDataset is gone'
+            ' through. Use "skip".'
+        )
 
 
 def chosen_recipe(recipe: Recipe | str | Path | None, transform: Any, source: Source) -> Recipe:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import default_collate, default_convert
 
-from dalipipe.backends import CacheMode, Dtype, Finish, Job, MemoryFormat, Output, Result, resolve_backend, with_cache
+from dalipipe.backends import CacheMode, Dtype, Finish, Job, MemoryFormat, Outcome, Output, resolve_backend
 from dalipipe.errors import ConfigError
 from dalipipe.loading.arguments import (
     STATE_VERSION,
@@ -23,21 +23,20 @@ from dalipipe.loading.arguments import (
     check_sampling,
     check_settable,
     check_state,
+    check_stream,
     check_unused,
     checked_epoch,
     checked_seed,
-    chosen_recipe,
     chosen_shard,
+    own_collate,
 )
 from dalipipe.loading.course import TOGETHER, Course, Place, Seeds
-from dalipipe.loading.fetching import Fetcher
 from dalipipe.loading.quarantine import BadFile, ErrorPolicy, OnError, Quarantine
+from dalipipe.loading.roads import NO_RECIPE, chosen_road, pinned
 from dalipipe.loading.samplers import RankBatches, RankSampler, largest_batch, usual_batch_sampler, usual_sampler
 from dalipipe.recipes import Recipe
 from dalipipe.sampling import Batch, Cut, Order, OwnOrder, SamplerOrder, Shard
 from dalipipe.sources import fingerprint
-from dalipipe.sources.changes import Watch
-from dalipipe.sources.torch_datasets import as_source
 
 
 class DataLoader:
@@ -143,7 +142,7 @@ class DataLoader:
         quarantine: str | os.PathLike[str] | None = None,
     ) -> None:
         policy = ErrorPolicy(on_error, max_bad, None if quarantine is None else Path(quarantine))
-        check_unused(collate_fn, worker_init_fn, multiprocessing_context, in_batches=batch_size is not None)
+        check_unused(worker_init_fn, multiprocessing_context)
         check_sampling(batch_size, shuffle, sampler, batch_sampler, drop_last, world_size)
         threads = num_threads if num_threads is not None else (num_workers or available_threads())
         ahead = prefetch if prefetch is not None else (2 if prefetch_factor is None else prefetch_factor)
@@ -151,10 +150,9 @@ class DataLoader:
         sizes = {"num_threads": threads, "prefetch": ahead, "batch_size": 1 if batch_size is None else batch_size}
         for name, value in sizes.items():
             check_range(name, value, 1)
-        self.source, transform = as_source(dataset, with_transform=recipe is None)
+        self._road = chosen_road(dataset, recipe, own_collate(collate_fn, in_batches=batch_size is not None))
+        self.source = self._road.source
         self.dataset = self.source if isinstance(dataset, str | os.PathLike) else dataset
-        self.recipe = chosen_recipe(recipe, transform, self.source)
-        self._watch = Watch(dataset, with_transform=recipe is None)
         self.backend = resolve_backend(backend)
         self.batch_size = None if batch_sampler is not None or batch_size is None else int(batch_size)
         self.shuffle, self.drop_last = bool(shuffle), drop_last
@@ -162,20 +160,24 @@ class DataLoader:
         self.timeout, self.prefetch_factor = timeout, prefetch_factor
         self.persistent_workers, self.pin_memory_device, self.in_order = persistent_workers, pin_memory_device, in_order
         self.worker_init_fn, self.multiprocessing_context = worker_init_fn, multiprocessing_context
-        self.collate_fn = default_convert if batch_size is None else default_collate
+        self.collate_fn = collate_fn or (default_convert if batch_size is None else default_collate)
         self._own = sampler is None and batch_sampler is None  # whether the loader itself decides on the order
-        self._wanted = (rank, world_size, self.shuffle if pad is None else pad, not self._own)
-        self._sampler = usual_sampler(self.source, self.shuffle, generator) if sampler is None else sampler
+        streams = self._road.order() is not None
+        check_stream(streams, shuffle, not self._own, on_error)
+        self._wanted = (rank, world_size, self.shuffle if pad is None else pad, streams or not self._own)
+        self._sampler = sampler
+        if sampler is None and not streams:
+            self._sampler = usual_sampler(self.source, self.shuffle, generator)
         self._batches = batch_sampler
-        if self.batch_size is not None:
+        if self.batch_size is not None and not streams:
             self._batches = usual_batch_sampler(self._sampler, self.batch_size, drop_last)
         self._course = self._make_course(Seeds(checked_seed(seed, world_size), generator, self.shuffle))
         self._closed = False
         self.last_indices: NDArray[np.int64] | None = None  # the source's, of the batch handed out last
         self.last_is_padding = False  # whether that holds only samples that other ranks have too
         job = Job(
-            with_cache(self.source, self.recipe, cache, cache_gb, int(threads)),
-            self.recipe,
+            self._road.cached(cache, cache_gb, int(threads)),
+            self._road.recipe or NO_RECIPE,
             batch_size=largest_batch(batch_sampler) if batch_sampler is not None else self.batch_size or TOGETHER,
             num_threads=int(threads),
             prefetch=int(ahead),
@@ -184,7 +186,7 @@ class DataLoader:
         )
         self._quarantine = Quarantine(self.source, policy)
         self._quarantine.rank = self.shard.rank
-        self._fetcher = Fetcher(job, self.backend, self._quarantine)
+        self._fetcher = self._road.fetcher(job, self.backend, self._quarantine)
         self.device = self._fetcher.device
         self._made = True
 
@@ -196,13 +198,17 @@ class DataLoader:
         """
         if self._made:
             check_settable(name, value)
+        elif name in ("sampler", "batch_sampler"):  # of a class derived from this one, which has yet to call __init__
+            name = f"early {name}"
         super().__setattr__(name, value)
 
     def _make_course(self, seeds: Seeds) -> Course:
         shard = chosen_shard(*self._wanted)
         cut = Cut(self.batch_size or 1, self.drop_last, shard)
         lists = self.batch_size is None and self._batches is not None
-        order: Order = OwnOrder(len(self.source), self.shuffle)
+        order: Order = self._road.order() or OwnOrder(
+            len(self.source), self.shuffle, getattr(self.source, "order", None)
+        )
         if not self._own:
             decides = self._batches if lists else self._sampler
             order = SamplerOrder(decides, len(self.source), in_batches=lists)
@@ -221,11 +227,15 @@ class DataLoader:
     @property
     def sampler(self) -> Any:
         """What torch's loader would have here: the sampler given, or else one as long as this rank's samples."""
+        if not self._made:
+            return vars(self).get("early sampler")
         return RankSampler(self) if self._own and self.shard.world_size > 1 else self._sampler
 
     @property
     def batch_sampler(self) -> Any:
         """What torch's loader would have here: lists of samples; None where batch_size is."""
+        if not self._made:
+            return vars(self).get("early batch_sampler")
         if self._own and self.shard.world_size > 1 and self._batches is not None:
             return RankBatches(self)
         return self._batches
@@ -245,6 +255,11 @@ class DataLoader:
         self._course.seeds.generator = generator
 
     @property
+    def recipe(self) -> Recipe:
+        """What is done to the images; without ops where the data set is asked, whose own transforms decide."""
+        return self._fetcher.job.recipe
+
+    @property
     def job(self) -> Job:
         """What the backend runs."""
         return self._fetcher.job
@@ -255,7 +270,13 @@ class DataLoader:
         return Finish(self.recipe)
 
     def __len__(self) -> int:
-        """Return the number of batches that this rank has in an epoch; of samples where batch_size is None."""
+        """Return the number of batches that this rank has in an epoch; of samples where batch_size is None.
+
+        Raises:
+            TypeError: an `IterableDataset` that doesn't know its own.
+        """
+        if self._road.order() is not None:
+            return self._course.cut.count(len(self.dataset))
         if self._course.unit == "list":
             return len(self._batches)  # type: ignore[arg-type]
         return self._course.cut.count(len(self._sampler))  # type: ignore[arg-type]
@@ -289,20 +310,11 @@ class DataLoader:
             raise ConfigError("DataLoader: is closed and can't be iterated. Make a new one.")
         return self._epoch(self._course.draw())
 
-    def _follow(self) -> None:
-        """Take the recipe that the data set's transform says now; refuse a data set that was changed otherwise."""
-        transform = self._watch.transform()
-        given = None if self._watch.with_transform else self.recipe
-        recipe = chosen_recipe(given, transform, self.source)
-        if recipe != self.recipe:
-            vars(self).update(recipe=recipe)
-            self._fetcher.restart(replace(self.job, recipe=recipe))
-
     def _epoch(self, drawn: int | None) -> Iterator[Any]:
         # An epoch counts from its first batch on: a library may ask for an iterator and drop it.
         self._course.reshard(chosen_shard(*self._wanted))  # torch.distributed may have been initialised meanwhile
         self._quarantine.rank = self.shard.rank
-        self._follow()
+        self._road.follow(self._fetcher)
         place = self._course.begin(drawn)
         results = self._fetcher.run(self._course.behind(place))
         try:
@@ -312,21 +324,27 @@ class DataLoader:
         finally:
             results.close()  # type: ignore[attr-defined]
 
-    def _hand_out(self, place: Place, result: Result) -> Iterator[Any]:
-        images, labels, batch, course = result.images, result.labels, result.batch, self._course
+    def _hand_out(self, place: Place, result: Outcome) -> Iterator[Any]:
+        batch, course = result.batch, self._course
         self.last_indices = batch.indices
-        if self.pin_memory and images.device.type == "cpu" and torch.cuda.is_available():
-            images, labels = images.pin_memory(), labels.pin_memory()
+        done = pinned if self.pin_memory else _as_it_is
         if course.unit != "sample":
             self.last_is_padding = self.shard.rank >= batch.position - batch.begin
             course.place = replace(place, position=batch.position)
-            yield [images, labels]
+            yield done(self._road.batch(result))
             return
         places = batch.places(self.shard.world_size)
-        for image, label, position in zip(images, labels.tolist(), places, strict=True):
+        for sample, position in zip(self._road.singles(result), places, strict=True):
             self.last_is_padding = self.shard.rank > (position - batch.begin - 1) % self.shard.world_size
             course.place = replace(place, position=position)
-            yield [image, label]
+            yield done(sample)
+
+    def explain(self) -> str:
+        """Return which steps run on the backend, which in Python and why, and what those cost here, in ms an image.
+
+        It tells more after some batches; one of a data set that is asked has it asked for its first sample, if need be.
+        """
+        return "\n".join(self._road.explained(self.backend))
 
     @property
     def bad_files(self) -> tuple[BadFile, ...]:
@@ -368,7 +386,7 @@ class DataLoader:
             "shuffle": self.shuffle,
             "length": len(self.source),
             "data": fingerprint(self.source),
-            "recipe": self.recipe.fingerprint(),
+            "recipe": self._road.digest(),
             "bad": self._quarantine.state(),
         }
 
@@ -390,6 +408,7 @@ class DataLoader:
         """Release threads and memory. The loader can't be iterated again; an epoch that runs may end."""
         self._closed = True
         self._fetcher.close()
+        self._road.close()
 
     def __enter__(self) -> DataLoader:
         """Return the loader."""
@@ -398,3 +417,7 @@ class DataLoader:
     def __exit__(self, *_exception: Any) -> None:
         """Close the loader."""
         self.close()
+
+
+def _as_it_is(handed: Any) -> Any:
+    return handed

@@ -30,6 +30,9 @@ class Source(Protocol):
         key(index) -> str: What identifies a sample whatever folder or machine the data lies on.
         items(indices) -> Sequence[Item]: Several images at once, in the order asked for. Where it is there, it is
             asked for whole batches.
+        fingerprint() -> str: What `fingerprint` is to return of it, where that is known without a look at each sample.
+        order(seed, epoch, shuffle) -> (N,) int64: The samples of an epoch, where that isn't one of each; see
+            `MixedSource`.
         max_requests: Most calls of `item` or `items` that are under way at once for one epoch, >= 1; by default 64
             of `item` and 4 of `items`. An epoch that ends early leaves those under way to end by themselves.
     """
@@ -168,6 +171,9 @@ def fingerprint(source: Source) -> str:
     Images are not opened and their place is left out: a copy of a data set elsewhere has the same fingerprint, and so
     has one whose pixels were changed under the same names.
     """
+    own = getattr(source, "fingerprint", None)
+    if own is not None:
+        return str(own())
     digest = hashlib.sha256()
 
     def add(text: str) -> None:

@@ -12,7 +12,6 @@ import stat
 import time
 from collections.abc import Callable
 from io import BufferedReader
-from pathlib import Path
 from typing import Final, TypeVar
 
 from dalipipe.errors import ResourceError
@@ -146,7 +145,7 @@ def is_ordinary(path: str | os.PathLike[str]) -> bool:
     Raises:
         OSError: it can't be told.
     """
-    return stat.S_ISREG(Path(path).stat().st_mode)
+    return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 (a Path costs ten times as much, for each sample)
 
 
 def open_ordinary(path: str | os.PathLike[str]) -> BufferedReader:

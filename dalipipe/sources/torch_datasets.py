@@ -18,7 +18,6 @@ from dalipipe.sources import ArraySource, FolderSource, Source
 from dalipipe.sources.array import numbered
 from dalipipe.sources.base import SubsetSource
 from dalipipe.sources.derived import ConcatSource, LabelledSource, SampleSource
-from dalipipe.sources.probe import difference
 
 Transform: TypeAlias = Callable[..., Any]
 
@@ -58,7 +57,7 @@ def as_source(dataset: object, *, with_transform: bool = True) -> tuple[Source, 
         SourceError: a data set that has neither files, nor arrays, nor the methods of a Source; one that does more
             than read files or arrays; or parts of a ConcatDataset with different transforms.
     """
-    source = _source_of(dataset, with_transform)
+    source = _source_of(dataset)
     return source, transform_of(dataset) if with_transform else None
 
 
@@ -84,16 +83,16 @@ def transform_of(dataset: Any) -> Transform | None:
     return transforms[0]
 
 
-def _source_of(dataset: Any, with_transform: bool) -> Source:
+def _source_of(dataset: Any) -> Source:
     if isinstance(dataset, str | os.PathLike):
         return FolderSource(dataset)
     if _is_a(dataset, "Subset"):
         _refuse_override(dataset)
-        whole = _source_of(dataset.dataset, with_transform)
+        whole = _source_of(dataset.dataset)
         return SubsetSource(whole, np.asarray(dataset.indices, dtype=np.int64))
     if _is_a(dataset, "ConcatDataset"):
         _refuse_override(dataset)
-        return ConcatSource([_source_of(part, with_transform) for part in dataset.datasets])
+        return ConcatSource([_source_of(part) for part in dataset.datasets])
     if _is_source(dataset):
         return _as_written(dataset)
     if not hasattr(dataset, "__len__") or isinstance(dataset, type):
@@ -105,7 +104,7 @@ def _source_of(dataset: Any, with_transform: bool) -> Source:
         source = _of_array(dataset)
     else:
         raise _unknown(dataset)
-    _require_same(dataset, source, with_transform)
+    _require_same(dataset, source)
     return source
 
 
@@ -173,13 +172,11 @@ def _refuse_override(dataset: Any) -> None:
             )
 
 
-def _require_same(dataset: Any, source: Source, with_transform: bool) -> None:
-    """Refuse a data set that is not what its files or arrays say: its `__getitem__` would never be called.
-
-    A class with a `__getitem__` of its own is asked for some samples.
+def _require_same(dataset: Any, source: Source) -> None:
+    """Refuse a data set that may not be what its files or arrays say: its own `__getitem__` would never be called.
 
     Raises:
-        SourceError: it has another length, or gives something else.
+        SourceError: it has a `__getitem__` or a length of its own.
     """
     where = type(dataset).__name__
     if len(dataset) != len(source):
@@ -187,19 +184,15 @@ def _require_same(dataset: Any, source: Source, with_transform: bool) -> None:
             f"{where}: must be as long as its list of samples, got {len(dataset)} as its length and {len(source)}"
             f" samples. {ADVICE}."
         )
-    if hasattr(dataset, "__getitems__"):
-        raise SourceError(f"{where}: must give samples one by one, got a __getitems__ of its own. {ADVICE}.")
     owner = _owner(dataset)
     if owner is None or (owner.__name__ == "Dataset" and owner.__module__ == "torch.utils.data.dataset"):
         return
     if owner.__name__ in PLAIN and owner.__module__.startswith("torchvision.datasets."):
         return
-    found = difference(dataset, source, with_transform=with_transform)
-    if found is not None:
-        raise SourceError(
-            f"{where}: its __getitem__ must give (image, label) as its files or arrays hold them, for it would never be"
-            f" called, but it {found}. {ADVICE}."
-        )
+    raise SourceError(
+        f"{where}: must give (image, label) as its files or arrays hold them, got a __getitem__ of its own, which would"
+        f" never be called. {ADVICE}."
+    )
 
 
 def _of_samples(dataset: Any) -> Source:

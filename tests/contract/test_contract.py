@@ -5,7 +5,7 @@ one and of many, partial last batch, drop_last, len, samplers and batch samplers
 WeightedRandomSampler, generators that repeat an order, batch_size=None, iterators that live side by side, early ends,
 invalid arguments, an empty data set, exceptions from a data set. Without meaning here, for there are no worker
 processes: worker seeds and worker_info, worker death and time-outs, multiprocessing contexts, shared memory,
-worker_init_fn, collate functions and containers, IterableDataset, pinning of custom types.
+worker_init_fn, IterableDataset, pinning of custom types. Containers and collate functions are in tests/asking.
 """
 
 import itertools
@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    Dataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
@@ -35,9 +42,24 @@ def root(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def dataset(root):
-    return ImageFolder(root, transform=TRANSFORM)
+class Own(Dataset):
+    """A data set of the user's own, which is asked for its samples."""
+
+    def __init__(self, folder):
+        self.folder, self.targets = folder, folder.targets
+
+    def __len__(self):
+        return len(self.folder)
+
+    def __getitem__(self, index):
+        path, label = self.folder.samples[index]
+        return TRANSFORM(Image.open(path).convert("RGB")), label
+
+
+@pytest.fixture(params=["ImageFolder", "own"])
+def dataset(root, request):
+    folder = ImageFolder(root, transform=TRANSFORM)
+    return folder if request.param == "ImageFolder" else Own(folder)
 
 
 def ours(dataset, *args, **kwargs):
@@ -228,9 +250,15 @@ def test_arguments_that_exclude_one_another(make, dataset, arguments):
         make(dataset, **arguments)
 
 
-def test_a_collate_function_is_refused_with_what_to_do(dataset):
-    with pytest.raises(dalipipe.DalipipeError, match=r"collate_fn is not supported.*\. .*tensors"):
-        ours(dataset, collate_fn=lambda *_: None)
+def test_a_collate_function_gets_the_samples(make, dataset):
+    def collate(samples):
+        assert type(samples) is list and all(type(label) is int for _, label in samples)
+        return torch.stack([image for image, _ in samples]), len(samples)
+
+    assert [(indices(images), count) for images, count in make(dataset, 4, collate_fn=collate)] == [
+        ([0, 1, 2, 3], 4), ([4, 5, 6, 7], 4), ([8, 9, 10], 3)
+    ]  # fmt: skip
+    assert [label for label in make(dataset, None, collate_fn=lambda sample: sample[1])] == [0] * 6 + [1] * 5
 
 
 def test_arguments_without_a_meaning_are_accepted(dataset):
