@@ -128,7 +128,8 @@ class Asker:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        self.draws = self.draws or states() != before
+        # One that seeds a generator and sets it back leaves no other trace, and spoils it for the other threads.
+        self.draws = self.draws or states() != before or any(sample.reseeded for sample in samples)
         return None if self.draws else samples
 
     def __getstate__(self) -> dict[str, Any]:

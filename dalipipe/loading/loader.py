@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import default_collate, default_convert
 
 from dalipipe.backends import CacheMode, Dtype, Finish, Job, MemoryFormat, Outcome, Output, resolve_backend
-from dalipipe.errors import ConfigError
+from dalipipe.errors import ConfigError, RecipeError
 from dalipipe.loading.arguments import (
     STATE_VERSION,
     available_threads,
@@ -310,11 +310,25 @@ class DataLoader:
             raise ConfigError("DataLoader: is closed and can't be iterated. Make a new one.")
         return self._epoch(self._course.draw())
 
+    def _follow(self) -> None:
+        """Take the data set as it is now; where its transform has become one that no recipe does, it is asked."""
+        try:
+            self._road.follow(self._fetcher)
+        except RecipeError:
+            other = self._road.instead()
+            if other is None or self.job.source is not self.source:  # there is a cache
+                raise
+            job = replace(self.job, source=other.source, recipe=NO_RECIPE)
+            self._quarantine.source = other.source
+            self._fetcher.close()
+            fetcher = other.fetcher(job, self.backend, self._quarantine)
+            vars(self).update(_road=other, source=other.source, _fetcher=fetcher)
+
     def _epoch(self, drawn: int | None) -> Iterator[Any]:
         # An epoch counts from its first batch on: a library may ask for an iterator and drop it.
         self._course.reshard(chosen_shard(*self._wanted))  # torch.distributed may have been initialised meanwhile
         self._quarantine.rank = self.shard.rank
-        self._road.follow(self._fetcher)
+        self._follow()
         place = self._course.begin(drawn)
         results = self._fetcher.run(self._course.behind(place))
         try:

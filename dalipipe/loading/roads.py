@@ -95,6 +95,10 @@ class Road(Protocol):
         """Return, line by line, what runs where."""
         ...
 
+    def instead(self) -> Road | None:
+        """Return the road to take where this one leads on no more; None where there is none."""
+        ...
+
     def order(self) -> Order | None:
         """Return the order that the data set itself has; None where the loader decides on it."""
         ...
@@ -154,7 +158,7 @@ class DirectRoad:
         self.source, transform = as_source(dataset, with_transform=recipe is None)
         self.recipe: Recipe | None = chosen_recipe(recipe, transform, self.source)
         self._watch = Watch(dataset, with_transform=recipe is None)
-        self._collate = collate_fn
+        self._dataset, self._collate = dataset, collate_fn
 
     def cached(self, mode: CacheMode | None, budget_gb: float | None, threads: int) -> Source:
         """See `Road`."""
@@ -202,6 +206,10 @@ class DirectRoad:
         """See `Road`."""
         assert self.recipe is not None
         return self.recipe.fingerprint()
+
+    def instead(self) -> Road | None:
+        """See `Road`: the data set may be asked."""
+        return AskedRoad(self._dataset, None, self._collate) if _can_be_asked(self._dataset) else None
 
     def order(self) -> None:
         """See `Road`."""
@@ -295,6 +303,10 @@ class AskedRoad:
             with installed():
                 asker.ask(Batch(0, np.zeros(1, np.int64), np.zeros(1, np.int64)))
         return list(explained(type(self.source.dataset).__name__, backend, asker.plans, asker.account))
+
+    def instead(self) -> None:
+        """See `Road`."""
+        return
 
     def order(self) -> Order | None:
         """See `Road`."""

@@ -353,3 +353,32 @@ def test_what_is_left_for_later_is_as_it_was_when_it_was_left(files):
         for one, other in zip(theirs, mine, strict=True):
             for first, second in zip(*((one, other) if isinstance(one, list) else ([one], [other])), strict=True):
                 assert float((first - second).abs().max()) <= 2 / 255
+
+
+@pytest.mark.parametrize("backend", ["torchvision", "dali-cpu"])
+def test_a_transform_that_no_recipe_does_may_be_set_later(files, backend):
+    folder = torchvision.datasets.ImageFolder(str(Path(files[0]).parents[1]), FIXED)
+    loader = ours(folder, 5, backend=backend, shuffle=True, on_error="skip")
+    before = [labels.tolist() for _, labels in loader]
+    state = loader.state_dict()
+    folder.transform = lambda image: v1.functional.to_tensor(image.resize((6, 6)))
+    loader.set_epoch(0)
+    batches = list(loader)
+    assert [images.shape for images, _ in batches] == [(5, 3, 6, 6), (5, 3, 6, 6), (2, 3, 6, 6)]
+    assert [labels.tolist() for _, labels in batches] == before
+    with pytest.raises(dalipipe.StateError):
+        loader.load_state_dict(state)
+    cached = ours(torchvision.datasets.ImageFolder(folder.root, FIXED), 5, backend=backend, cache="ram")
+    cached.dataset.transform = folder.transform
+    with pytest.raises(dalipipe.RecipeError):
+        list(cached)
+
+
+def test_a_data_set_that_seeds_and_sets_back_is_asked_in_one_thread():
+    class Fake(torchvision.datasets.FakeData):
+        max_requests = 4
+
+    dataset = Fake(64, (3, 9, 9), 50, v1.ToTensor())
+    for _ in range(3):
+        labels = [label for _, batch in ours(dataset, 16) for label in batch.tolist()]
+        assert labels == [dataset[index][1] for index in range(64)]
