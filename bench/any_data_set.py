@@ -33,7 +33,7 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 
 import dalipipe
-from dalipipe.sources import SampleSource
+from dalipipe.sources.derived import SampleSource
 
 BATCH = 64
 COPIES = 3  # of the list of photos, for an epoch that is long enough
@@ -145,7 +145,7 @@ def main() -> None:
         ).stdout.strip()
         figures = {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": commit.stdout.strip(),
+            "commit": commit,
             "machine": {"cpu": platform.processor() or platform.machine(), "threads": args.threads},
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "backend": args.backend,

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+_seed_python, _seed_numpy = random.seed, np.random.seed  # themselves, whatever stands in their places meanwhile
+
 
 def seed_all(words: Sequence[int]) -> None:
     """Seed the global generators with four words of 32 random bits. Those of other devices than the CPU are not."""
     first, second, third, fourth = words
-    random.seed(first << 32 | second)
-    np.random.seed(third)
+    _seed_python(first << 32 | second)
+    _seed_numpy(third)
     torch.default_generator.manual_seed(fourth << 32 | first)
 
 

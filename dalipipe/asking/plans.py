@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
@@ -32,7 +33,7 @@ class Plan:
         sized: Whether the recipe is for images of one size.
         stopped: Why the rest is the rest.
         fingerprint: Of the recipe.
-        held: What the transforms held when it was made.
+        held: The attributes of the transforms and of their parts, and what they held when it was made.
     """
 
     steps: tuple[Any, ...]
@@ -44,16 +45,15 @@ class Plan:
     sized: bool = False
     stopped: str = ""
     fingerprint: str = ""
-    held: tuple[Any, ...] = ()
+    held: tuple[tuple[dict[str, Any], tuple[Any, ...]], ...] = ()
 
     @property
     def changed(self) -> bool:
         """Whether a transform holds something else than when the plan was made."""
-        now = (getattr(step, "__dict__", {}).values() for step in self.steps)
-        return any(
-            len(then) != len(values) or not all(map(operator.is_, then, values))
-            for then, values in zip(self.held, now, strict=False)
-        )
+        for holder, values in self.held:
+            if len(holder) != len(values) or not all(map(operator.is_, holder.values(), values)):
+                return True
+        return False
 
     @property
     def wrapped(self) -> bool:
@@ -67,12 +67,14 @@ class Plans:
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+        self._last: dict[tuple[Any, ...], Plan] = {}
         self._noting: dict[int, Any] = {}
         self._steps: OrderedDict[int, tuple[Any, tuple[Any, ...], tuple[Any, ...]]] = OrderedDict()
 
     def clear(self) -> None:
         """Forget all: a transform may have been changed."""
         self._known.clear()
+        self._last.clear()
         self._steps.clear()
 
     def note(self, step: Any) -> None:
@@ -111,16 +113,32 @@ class Plans:
             size: (height, width) where it is known without opening a file.
         """
         # The number of an object is its own for as long as the plan holds it; so with what a transform holds.
+        last = (*map(id, steps), form, channels, size)
+        plan = self._last.get(last)
+        if plan is not None and not plan.changed:
+            return plan
         key = (*map(state_of, steps), form, channels, size)
         plan = self._known.get(key)
         if plan is None:
             plan = self._known[key] = _planned(steps, form, channels, size)
             if self.notes(plan.rest):
                 plan.gives = "other"
-            plan.held = tuple(tuple(getattr(step, "__dict__", {}).values()) for step in steps)
+            plan.held = tuple(_held(steps))
             if len(self._known) > MOST_PLANS:
                 self._known.popitem(last=False)
+                self._last.clear()
+        self._last[last] = plan
         return plan
+
+
+def _held(steps: Iterable[Any]) -> Iterator[tuple[dict[str, Any], tuple[Any, ...]]]:
+    for step in steps:
+        holder = getattr(step, "__dict__", None)
+        if holder is not None:
+            yield holder, tuple(holder.values())
+            parts = holder.get("transforms")
+            if isinstance(parts, list | tuple):
+                yield from _held(parts)
 
 
 def state_of(step: Any) -> tuple[Any, ...]:
