@@ -21,7 +21,7 @@ from PIL import Image
 from dalipipe.asking.asker import Asker
 from dalipipe.asking.generators import lent
 from dalipipe.asking.images import become, mark_of, name_of
-from dalipipe.asking.patches import install, remove
+from dalipipe.asking.patches import installed
 from dalipipe.asking.sample import Asked
 from dalipipe.asking.structure import Row, mapped
 from dalipipe.asking.views import View, view_of
@@ -238,21 +238,20 @@ class AskedExecutor:
         """Yield one result for each batch, in order. See `Executor`."""
         self._batches = iter(batches)
         used: set[_Branch] = set()
-        install()
         try:
-            while True:
-                while len(self._rounds) <= self.job.prefetch and self._pull():
-                    pass
-                if not self._rounds:
-                    return
-                found = self._rounds.popleft()
-                if found.error is not None:
-                    raise found.error
-                made = {branch: branch.next() for branch in found.branches}
-                used.update(found.rows)
-                yield self._whole(found, made)
+            with installed():
+                while True:
+                    while len(self._rounds) <= self.job.prefetch and self._pull():
+                        pass
+                    if not self._rounds:
+                        return
+                    found = self._rounds.popleft()
+                    if found.error is not None:
+                        raise found.error
+                    made = {branch: branch.next() for branch in found.branches}
+                    used.update(found.rows)
+                    yield self._whole(found, made)
         finally:
-            remove()
             self._batches = None
             self._rounds.clear()
             for key, branch in tuple(self._branches.items()):

@@ -1,6 +1,6 @@
 """What stands in the place of Pillow's and torchvision's functions while loaders ask data sets for samples.
 
-Each does what the function itself does, unless the thread that calls it is asking: see `dalipipe.asking.asker`. They
+Each does what the function itself does, unless the thread that calls it is asking: see `dalipipe.asking.sample`. They
 are in place while an epoch runs that asks.
 """
 
@@ -73,16 +73,15 @@ def _kinds() -> Iterator[type]:
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """Have them in place meanwhile."""
-    install()
+    """Have them in place meanwhile, once for any number of epochs."""
+    _install()
     try:
         yield
     finally:
-        remove()
+        _remove()
 
 
-def install() -> None:
-    """Put them in place, once for any number of epochs."""
+def _install() -> None:
     global _users
     with _lock:
         _users += 1
@@ -128,8 +127,7 @@ def _put(owner: Any, name: str, function: Any) -> None:
     setattr(owner, name, function)
 
 
-def remove() -> None:
-    """Take them away with the last epoch that asks."""
+def _remove() -> None:
     global _users
     with _lock:
         _users -= 1

@@ -144,7 +144,7 @@ class Asked:
 
     def looked(self, what: str, seconds: float) -> None:
         """Take in that an image was decoded, for whom, and how long that took."""
-        if current() is self:  # the data set did, and not what makes a view
+        if self.asking:  # the data set did, and not what makes a view
             self.asker.account.look(what, seconds)
 
     def failed(self, origin: Origin | None, error: Exception) -> None:
@@ -304,7 +304,7 @@ class Asked:
                 self.asker.draws = True  # or may have: threads would seed the generators for one another
                 with lent():
                     return view.taken(view.image.itself(), view.plan.steps)
-            row = reference_sample(self.asker.job_of(view.plan.recipe), view.image.item, self._uniforms(view))
+            row = reference_sample(self.asker.job_of(view.plan.recipe), self._alone(view))
             if isinstance(row, str):
                 item = view.image.item
                 error = OSError(f"{name_of(item) or f'sample {self.index}'}: {row}")
@@ -324,12 +324,10 @@ class Asked:
         """Return whether a recipe decides anything."""
         return any(self.asker.job_of(recipe).program.counts)
 
-    def _uniforms(self, view: View) -> NDArray[np.float64]:
-        assert view.plan.recipe is not None
-        counts = self.asker.job_of(view.plan.recipe).program.counts
+    def _alone(self, view: View) -> Batch:
+        """Return a batch of a view's image only, which decides as the view does."""
         occurrences = of_view(np.array([self.occurrence]), view.number)
-        drawn: NDArray[np.float64] = randomness.uniforms(counts, self.seed, self.epoch, [self.index], occurrences)[0]
-        return drawn
+        return Batch(self.epoch, np.array([self.index]), occurrences, seed=self.seed, items=(view.image.item,))
 
     def seed_for(self, number: int) -> None:
         """Seed the global generators for the steps behind a view."""

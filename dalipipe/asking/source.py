@@ -21,7 +21,7 @@ class AskedSource:
 
     Attributes:
         dataset: See above.
-        classes: None: what its labels mean is the data set's own.
+        classes: One, of all samples: what its labels mean is the data set's own.
         labels: Zeros, (N,) int64, for the same reason.
         paths: Of samples that can't be used, the files.
     """

@@ -1,8 +1,10 @@
 """Images that a transform is still to make: where they stand in a sample, a backend's rows come to stand.
 
-image ─► transform ─► View ─┬─► in the sample that the data set gives: a row of the backend's batch
-├─► another transform: a View of both
-└─► anything else that looks at it: made at once, by the reference
+    image ─► transform ─► View ─┬─► in the sample that the data set gives: a row of the backend's batch
+                                ├─► another transform: a View of both
+                                └─► anything else that looks at it: made at once, by the reference
+
+Until then a tensor or a PIL image stands in for it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from torchvision import tv_tensors
 
 from dalipipe.asking.images import DeferredImage, Mark
 from dalipipe.asking.plans import Plan, state_of
-from dalipipe.asking.structure import Row
+from dalipipe.asking.structure import Row, mapped
 from dalipipe.recipes.ops.base import Channels
 from dalipipe.recipes.translation import Form
 from dalipipe.sources import Item
@@ -163,7 +165,7 @@ class TensorView(torch.Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a function of torch's on the tensors themselves."""
-        return func(*(_real(arg) for arg in args), **{name: _real(arg) for name, arg in (kwargs or {}).items()})
+        return func(*mapped(args, _real), **mapped(kwargs or {}, _real))
 
 
 _EMPTY = torch.empty(0, device="meta")  # so that what doesn't ask for the tensor itself fails, and gets no numbers
@@ -197,15 +199,8 @@ class ViewOrigin:
 
 
 def _real(value: Any) -> Any:
-    """Return a value with the tensors themselves in the places of those that are still to be made."""
-    if type(value) is TensorView:
-        return value.__dict__[_VIEW].value()
-    if isinstance(value, tuple | list):
-        found = [_real(part) for part in value]
-        return type(value)(*found) if hasattr(value, "_fields") else type(value)(found)
-    if isinstance(value, dict):
-        return {name: _real(part) for name, part in value.items()}
-    return value
+    """Return the tensor itself in the place of one that is still to be made."""
+    return value.__dict__[_VIEW].value() if type(value) is TensorView else value
 
 
 def stand_in(view: View) -> Any:

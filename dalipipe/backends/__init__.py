@@ -18,6 +18,7 @@ from dalipipe.backends.base import (
     MemoryFormat,
     Output,
     of_view,
+    uniforms_of,
 )
 from dalipipe.backends.results import Executor, Outcome, Result, failures_of, in_parts
 from dalipipe.backends.table import Backend, Table, decoded_window
@@ -26,9 +27,9 @@ from dalipipe.recipes import Recipe
 from dalipipe.sources import Item, Source
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
+
+    from dalipipe.sampling import Batch
 
 __all__ = [
     "BACKENDS",
@@ -242,20 +243,20 @@ def describe_step(recipe: Recipe, backend: str) -> list[str]:
     return BACKENDS[backend].describe(recipe)
 
 
-def reference_sample(job: Job, item: Item, uniforms: NDArray[np.float64]) -> torch.Tensor | str:
+def reference_sample(job: Job, batch: Batch) -> torch.Tensor | str:
     """Return what the reference makes of one image, (C, H, W), or why it can't be used.
 
     Args:
         job: Its recipe and output count.
-        item: The image.
-        uniforms: The numbers that decide: see `dalipipe.decisions.randomness.uniforms`.
+        batch: Of one sample, which brings its item.
 
     Raises:
         ResourceError: it can't be used, and that is not its fault.
     """
     from dalipipe.backends.torchvision import views_of
 
-    made = views_of(job, item, [uniforms])
+    assert batch.items is not None
+    made = views_of(job, batch.items[0], [drawn[0] for drawn in uniforms_of(job, batch)])
     return made if isinstance(made, str) else made[0]
 
 

@@ -42,20 +42,22 @@ from dalipipe.sources import fingerprint
 class DataLoader:
     """Yields batches of images and labels, augmented by a recipe; stands in for torch.utils.data.DataLoader.
 
-        data set ─► order of the epoch ─► this rank's batches of indices ─► backend ─► (images, labels)
+        data set ─► order of the epoch ─► this rank's batches of indices ─► backend ─► batches
 
     Each pass over the loader is one epoch; with `shuffle` each has its own order, and random ops decide anew. Under
     torch.distributed each rank gets its part of every global batch, unless a sampler is given: see `sampling.Shard`.
 
     Args:
-        dataset: A folder in ImageFolder's layout, a torchvision data set of images (or Subsets and concatenations of
-            such), an in-memory one like CIFAR10, or any `Source`.
+        dataset: A folder in ImageFolder's layout, any `Source`, any data set with `__getitem__` and `__len__`, or an
+            `IterableDataset`. torchvision's ImageFolder, CIFAR10 and the like are read directly where a recipe does all
+            of their transform; any other is asked for its samples, see `loading.roads`.
         batch_size: Samples a batch (on each rank), >= 1; None yields single samples, (C, H, W) and int.
         shuffle: Whether each epoch has a random order, a function of `seed` and the epoch alone.
         sampler: Iterable of sample indices, instead of `shuffle`. A sample that comes again is augmented anew.
         batch_sampler: Iterable of lists of indices, instead of batch_size, shuffle, sampler and drop_last.
         num_workers: As num_threads where it is not 0: there are threads, not processes.
-        collate_fn: Not supported but for torch's own default: batches are tensors already.
+        collate_fn: Makes a batch of a list of samples, whose images are rows of what the backend has made; by default
+            torch's own.
         pin_memory: Copy batches to page-locked memory, where CUDA works.
         drop_last: Leave out a last (global) batch that is not full.
         worker_init_fn, multiprocessing_context: No meaning here, which a warning says: there are no worker processes.
@@ -89,9 +91,11 @@ class DataLoader:
             epoch. Ranks after the first write FILE.rank1 and so on, before the suffix.
 
     Yields:
+        Of a data set that is read directly, a list of
         images: (n, C, H, W) float32, on `device`; uint8 where the recipe neither rescales nor normalises. C is 3, or 1
             where the recipe makes grey images, as one taken from MNIST's transform does.
         labels: (n,) int64, on `device`.
+        Of one that is asked, a batch of the structure that its samples have, as torch's `default_collate` makes it.
 
     Raises:
         ConfigError: an argument outside its range, or one that is not supported, with what to do instead.
@@ -422,7 +426,6 @@ class DataLoader:
         """Release threads and memory. The loader can't be iterated again; an epoch that runs may end."""
         self._closed = True
         self._fetcher.close()
-        self._road.close()
 
     def __enter__(self) -> DataLoader:
         """Return the loader."""

@@ -103,10 +103,6 @@ class Road(Protocol):
         """Return the order that the data set itself has; None where the loader decides on it."""
         ...
 
-    def close(self) -> None:
-        """Release what the road has."""
-        ...
-
 
 def chosen_road(dataset: Any, recipe: Any, collate_fn: Collate | None) -> Road:
     """Return the road of a data set.
@@ -215,9 +211,6 @@ class DirectRoad:
         """See `Road`."""
         return
 
-    def close(self) -> None:
-        """See `Road`."""
-
 
 class AskedRoad:
     """The road of a data set that is asked for its samples.
@@ -260,7 +253,6 @@ class AskedRoad:
             )
         asker = Asker(self.source.dataset, job, self.recipe, self.source.paths)
         self._asker, self._backend = asker, backend
-
         if self._order is not None:
             self._order.join(asker)
         return Fetcher(job, backend, quarantine, partial(AskedExecutor, asker))
@@ -315,9 +307,6 @@ class AskedRoad:
     def digest(self) -> str:
         """See `Road`."""
         return "the data set's own" if self.recipe is None else self.recipe.fingerprint()
-
-    def close(self) -> None:
-        """See `Road`."""
 
 
 def _tensor(leaf: Any) -> Any:
