@@ -156,6 +156,12 @@ def any_data_set(photos, capsys) -> None:
     assert not scope["one"].equal(scope["other"])
 
 
+def store(photos, capsys) -> None:
+    blobs = {f"{path.parent.name}/{path.name}": path.read_bytes() for path in photos.glob("train/*/*")}
+    with run(code_of("store"), blobs=blobs)["loader"] as loader:
+        assert sorted(label for _, labels in loader for label in labels.tolist()) == [0] * 5 + [1] * 5
+
+
 def mixed(photos, capsys) -> None:
     assert sum(len(labels) for _, labels in run(code_of("mixed"))["loader"]) == 12
 
@@ -172,6 +178,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     "mix": mix,
     "any-data-set": any_data_set,
     "mixed": mixed,
+    "store": store,
     "one-import": one_import,
     "recipe-of-choices": recipe_of_choices,
     "photos-to-model": photos_to_model,

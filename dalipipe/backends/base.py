@@ -24,6 +24,7 @@ from dalipipe.recipes import Levels, Recipe
 from dalipipe.sampling import Batch
 from dalipipe.sources import Item, Source, describe, name_of
 from dalipipe.sources.base import encoded_bytes
+from dalipipe.sources.stores import Absent, absent, from_store
 
 Dtype = Literal["float32", "float16", "uint8"]
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -190,8 +191,13 @@ def checked(source: Source, index: int, channels: int = 3) -> Item:
     Raises:
         SourceError: the item is neither a path, nor bytes, nor a uint8 array (H, W, 3) or (H, W, 1), or has colours
             where the recipe is for grey arrays.
+        ResourceError: the store behind the source fails; see `from_store`.
     """
-    return _required(source, index, source.item(index), channels)
+    try:
+        item = from_store(source, f"item {index}", lambda: source.item(index))
+    except FileNotFoundError as error:
+        item = absent(error)
+    return _required(source, index, item, channels)
 
 
 def _required(source: Source, index: int, item: object, channels: int) -> Item:
@@ -231,8 +237,12 @@ def checked_batch(source: Source, indices: list[int], channels: int = 3) -> list
 
     Raises:
         SourceError: there are not as many as were asked for, or one is no item; see `checked`.
+        ResourceError: the store behind the source fails; see `from_store`.
     """
-    items = list(source.items(indices))  # type: ignore[attr-defined]
+    try:
+        items = from_store(source, "items", lambda: list(source.items(indices)))  # type: ignore[attr-defined]
+    except FileNotFoundError:  # for lack of one of them
+        return [checked(source, index, channels) for index in indices]
     if len(items) != len(indices):
         raise SourceError(
             f"{describe(source)}: items(indices) must return one item for each index, got {len(items)} for "
@@ -252,6 +262,8 @@ def obvious_reason(item: Item) -> str | None:
     """
     if isinstance(item, np.ndarray):
         return None
+    if isinstance(item, Absent):
+        return item.reason
     try:
         data = encoded_bytes(item)
     except ResourceError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dalipipe.backends import pillow
-from dalipipe.backends.base import UNREADABLE, CacheMode, obvious_reason
+from dalipipe.backends.base import UNREADABLE, CacheMode, Job, obvious_reason
 from dalipipe.backends.blame import explained, require_bytes, require_own_fault
+from dalipipe.backends.requests import kind_of, with_items
 from dalipipe.decisions.status import Status
 from dalipipe.errors import ConfigError
+from dalipipe.recipes import Recipe
+from dalipipe.sampling import Batch
 from dalipipe.sources import Item, Source, name_of
 from dalipipe.sources.base import key_of, max_requests_of
 from dalipipe.sources.reading import open_ordinary, patiently
@@ -25,6 +28,7 @@ from dalipipe.sources.reading import open_ordinary, patiently
 if TYPE_CHECKING:
     from nvidia.dali.pipeline import Pipeline
 
+_PLAIN = Recipe(name="as they are", ops=())
 _FILL_BATCH, _FILL_BYTES = 64, 300_000_000
 _log = logging.getLogger("dalipipe")
 
@@ -46,6 +50,13 @@ def _pixel_bytes(item: str | bytes) -> int:
         Image.open(file) as image,
     ):
         return 3 * image.width * image.height
+
+
+def _asked(source: Source, parts: Iterable[list[int]]) -> Iterator[list[Item]]:
+    """Yield the items of each part, asked for as the source allows."""
+    batches = (Batch(0, np.array(part, np.int64), np.zeros(len(part), np.int64)) for part in parts)
+    for _, items in with_items(Job(source, _PLAIN), kind_of(source), batches):
+        yield items
 
 
 def _decoder(kind: str, num_threads: int, turned: bool) -> Callable[[list[Item]], list[NDArray[np.uint8] | None]]:
@@ -134,8 +145,9 @@ class RamCache:
         self._threads, self._upright = num_threads, apply_exif_orientation
         self._pixels: list[NDArray[np.uint8] | None] = [None] * len(source)
         budget = psutil.virtual_memory().available // 2 if budget_gb is None else int(budget_gb * 1e9)
+        parts = (list(range(at, min(at + _FILL_BATCH, len(source)))) for at in range(0, len(source), _FILL_BATCH))
         with ThreadPoolExecutor(num_threads) as pool:
-            sizes = list(pool.map(lambda index: _size_bytes(source.item(index)), range(len(source))))
+            sizes = [size for items in _asked(source, parts) for size in pool.map(_size_bytes, items)]
         self._sizes, need = sizes, sum(sizes)
         if mode == "ram" and need > budget:
             raise ConfigError(
@@ -154,7 +166,7 @@ class RamCache:
         left = [index for index, pixels in enumerate(self._pixels) if pixels is None]
         if not left:
             return "pixels"
-        return "mixed path" if isinstance(self.source.item(left[0]), str) else "mixed bytes"
+        return f"mixed {kind_of(self.source)}"
 
     @property
     def max_requests(self) -> int:
@@ -171,12 +183,11 @@ class RamCache:
         self._filled = True
 
     def _fill(self) -> None:
-        kind = "path" if isinstance(self.source.item(self._chosen[0]), str) else "bytes"
-        decode = _decoder(kind, self._threads, self._upright)
-        for indices in self._parts():
-            decoded = decode([self.source.item(index) for index in indices])
-            for index, pixels in zip(indices, decoded, strict=True):
-                self._pixels[index] = _by_pillow(self.source.item(index), self._upright) if pixels is None else pixels
+        decode = _decoder(kind_of(self.source), self._threads, self._upright)
+        parts = list(self._parts())
+        for indices, items in zip(parts, _asked(self.source, parts), strict=True):
+            for index, item, pixels in zip(indices, items, decode(items), strict=True):
+                self._pixels[index] = _by_pillow(item, self._upright) if pixels is None else pixels
 
     def _parts(self) -> Iterator[list[int]]:
         """Yield what is decoded at once: so many images, and so many bytes."""

@@ -8,14 +8,19 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from dalipipe.backends.base import Job, checked, checked_batch, items_of
+from dalipipe.errors import SourceError
 from dalipipe.sampling import Batch
 from dalipipe.sources import Item, Source, describe
 from dalipipe.sources.base import answers_batches, max_requests_of
-from dalipipe.sources.reading import patiently
+from dalipipe.sources.stores import Absent, from_store
 
+_FIRST = 64  # items that are looked at for one that is there
 MOST_BYTES = 256 * 2**20
 """Of items that have arrived or are expected, and are not needed yet; one that turns out larger comes on top."""
 
@@ -27,7 +32,18 @@ def kind_of(source: Source) -> str:
         return own
     if len(source) == 0:
         return "path"
-    item = source.item(0)
+    return _kind_of(from_store(source, "item 0", lambda: _first(source)))
+
+
+def _first(source: Source) -> Item:
+    """Return the first item that is there."""
+    for index in range(min(len(source), _FIRST)):
+        with suppress(FileNotFoundError):
+            return source.item(index)
+    return b""
+
+
+def _kind_of(item: Item) -> str:
     return "path" if isinstance(item, str) else "bytes" if isinstance(item, bytes) else "pixels"
 
 
@@ -53,25 +69,42 @@ def with_items(
     most = 1 if kind.endswith("path") else max_requests_of(job.source)
     if most == 1:
         for batch in batches:
-            yield batch, _ask(job, batch.indices.tolist()) if batch.items is None else items_of(job, batch)
+            items = _ask(job, batch.indices.tolist()) if batch.items is None else items_of(job, batch)
+            yield batch, _alike(job.source, kind, batch, items)
         return
     window = _Window(job, most, most_bytes)
     try:
-        yield from window.run(iter(batches))
+        for batch, items in window.run(iter(batches)):
+            yield batch, _alike(job.source, kind, batch, items)
     finally:
         window.close()
 
 
 def _ask(job: Job, indices: list[int]) -> list[Item]:
-    """Return some items of a source; where its store fails for a reason that may pass, it is asked again."""
+    """Return some items of a source."""
     source, channels = job.source, job.recipe.input_channels
     if answers_batches(source):
-        return patiently(f"{describe(source)}: items", lambda: checked_batch(source, indices, channels))
-    return [_ask_one(source, index, channels) for index in indices]
+        return checked_batch(source, indices, channels)
+    return [checked(source, index, channels) for index in indices]
 
 
-def _ask_one(source: Source, index: int, channels: int) -> Item:
-    return patiently(f"{describe(source)}: item {index}", lambda: checked(source, index, channels))
+def _alike(source: Source, kind: str, batch: Batch, items: list[Item]) -> list[Item]:
+    """Return items of a source, which are of its kind.
+
+    Raises:
+        SourceError: there is an item among pixels that is none, or the store doesn't have one of these.
+    """
+    if kind == "pixels":
+        for index, item in zip(batch.indices.tolist(), items, strict=True):
+            if not isinstance(item, np.ndarray):
+                reason = (
+                    item.reason if isinstance(item, Absent) else f"{type(item).__name__} where sample 0 is an array"
+                )
+                raise SourceError(
+                    f"{describe(source)}: item {index} must be a uint8 array as the others are, got {reason}."
+                    " Return arrays for all samples, or encoded bytes for all."
+                )
+    return items
 
 
 def _size_bytes(item: Item) -> int:

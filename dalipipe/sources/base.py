@@ -23,7 +23,9 @@ class Source(Protocol):
     Items that are not paths are asked for ahead of time, by several threads at once: an object store takes 20 ms to
     answer, so 64 requests have to be under way. So `item` must be safe to call from many threads. One that is not
     (an open HDF5 file, a connection to a database) says `max_requests = 1`: it is asked for one item after the other.
-    What `item` raises ends the epoch, in the place of the batch that it concerns; it counts against no file.
+    FileNotFoundError says that it is not there, and it counts as a bad file. A connection that breaks, and what else
+    passes, is tried again; see `stores.from_store`. Whatever else `item` raises ends the epoch, in the place of the
+    batch that it concerns, and counts against no file.
 
     A source may also have:
         name(index) -> str: What to call a sample in an error message.
@@ -104,7 +106,10 @@ def name_of(source: Source, index: int) -> str:
     name = getattr(source, "name", None)
     if name is not None:
         return str(name(index))
-    item = source.item(index)
+    try:
+        item = source.item(index)
+    except Exception:  # a name is asked for where something is wrong already
+        return f"sample {index}"
     return item if isinstance(item, str) else f"sample {index}"
 
 

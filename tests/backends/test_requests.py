@@ -1,7 +1,11 @@
 """A source that is slow to answer is asked for many items at once, in order; nothing here measures time."""
 
+import errno
 import io
+import ssl
 import threading
+from http.client import IncompleteRead
+from urllib.error import HTTPError, URLError
 
 import numpy as np
 import pytest
@@ -10,7 +14,7 @@ from PIL import Image
 import dalipipe
 from dalipipe.backends import Job
 from dalipipe.backends.requests import with_items
-from dalipipe.errors import ResourceError, SourceError
+from dalipipe.errors import DecodeError, ResourceError, SourceError
 from dalipipe.recipes import Recipe, ops
 from dalipipe.sampling import batched
 from dalipipe.sources import SubsetSource
@@ -181,9 +185,14 @@ def test_an_item_that_is_none_is_named():
             next(batches)
 
 
+@pytest.fixture
+def hurried(monkeypatch):
+    """Nothing is waited for between tries."""
+    monkeypatch.setattr("dalipipe.sources.stores.STORE_PAUSES_S", (0.0, 0.0, 0.0))
+
+
 @pytest.mark.parametrize("backend", ["dali-cpu", "torchvision"])
-def test_a_store_that_fails_for_a_moment_is_asked_again(backend, monkeypatch):
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+def test_a_store_that_fails_for_a_moment_is_asked_again(backend, hurried):
     left = {5: [TimeoutError("slow"), ConnectionResetError(104, "reset")], 9: [OSError(5, "io")]}
 
     def fail(index):
@@ -193,8 +202,141 @@ def test_a_store_that_fails_for_a_moment_is_asked_again(backend, monkeypatch):
     with load(Store(12, fail), backend, on_error="skip") as loader:
         assert [red for images, _ in loader for red in reds(images)] == list(range(12))
         assert loader.bad_files == ()
-        left[5] = [TimeoutError("slow")] * 3
-        with pytest.raises(ResourceError, match=r"Store: item 5: the system must be able to do it, got .*: slow\."):
+        left[5] = [TimeoutError("slow")] * 4
+        with pytest.raises(ResourceError, match=r"Store: item 5: the store must answer, got TimeoutError: slow\."):
             list(loader)
         assert loader.bad_files == ()
         assert [red for images, _ in loader for red in reds(images)] == list(range(12))
+
+
+def own_error(module, name):
+    """Return an error of a client's tree, which is no OSError."""
+    base = type(name, (Exception,), {"__module__": module})
+    return type("Derived", (base,), {})("cut off")
+
+
+PASSING = [
+    ConnectionError("reset by a client that knows no numbers"),
+    OSError("a client's own error, without a number"),
+    URLError("no route"),
+    HTTPError("http://store/5", 503, "slow down", None, None),
+    IncompleteRead(b"half"),
+    ssl.SSLError("cut"),
+    own_error("aiohttp.client_exceptions", "ClientConnectionError"),
+    own_error("urllib3.exceptions", "ProtocolError"),
+    own_error("botocore.exceptions", "HTTPClientError"),
+]
+LASTING = [
+    PermissionError("403"),
+    HTTPError("http://store/5", 403, "forbidden", None, None),
+    OSError(errno.EACCES, "denied"),
+    OSError(errno.EMFILE, "too many open files"),
+]
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
+def test_what_breaks_on_a_network_may_pass(error, hurried):
+    answers = [error]
+
+    def fail(index):
+        if index == 5 and answers:
+            raise answers.pop()
+
+    with load(Store(12, fail)) as loader:
+        assert [red for images, _ in loader for red in reds(images)] == list(range(12))
+
+
+@pytest.mark.parametrize("error", LASTING, ids=str)
+def test_what_will_not_pass_is_not_asked_again(error, hurried):
+    asked = []
+
+    def fail(index):
+        if index == 5:
+            asked.append(index)
+            raise error
+
+    with load(Store(12, fail), on_error="skip") as loader, pytest.raises(ResourceError, match="Store: item 5: the "):
+        list(loader)
+    assert asked == [5]
+
+
+def test_an_error_of_the_sources_own_says_what_was_asked_for():
+    def fail(index):
+        if index == 5:
+            raise KeyError("five")
+
+    with load(Store(12, fail), on_error="skip") as loader:
+        with pytest.raises(KeyError) as caught:
+            list(loader)
+        assert caught.value.__notes__ == ["Store: item 5 was asked for."]
+        assert loader.bad_files == ()
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["item", "items"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_a_store_does_not_have_is_a_file_that_has_vanished(backend, whole, hurried):
+    gone = FileNotFoundError("bucket/0.png"), FileNotFoundError(errno.ENOENT, "No such key")
+
+    class Holes(Batches if whole else Store):
+        def item(self, index):
+            if index in (0, 6):
+                raise gone[index == 6]
+            return self.blobs[index]
+
+        def items(self, indices):
+            return [self.item(index) for index in indices]
+
+    if not whole:
+        del Holes.items
+    source = Holes(12)
+    with load(source, backend, on_error="skip") as loader:
+        assert [red for images, _ in loader for red in reds(images)] == [1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
+        assert [(bad.path, bad.reason) for bad in loader.bad_files] == [
+            ("sample 0", "the store doesn't have it: bucket/0.png"),
+            ("sample 6", "the store doesn't have it: no such key"),
+        ]
+    with load(source, backend) as loader, pytest.raises(DecodeError, match=r"'sample 0' \(the store doesn't have it"):
+        list(loader)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_item_among_pixels_that_is_none_is_refused(backend):
+    source = Store(8)
+    source.blobs[:] = [np.full((9, 7, 3), number, np.uint8) for number in range(8)]
+    source.blobs[5] = png(5)
+    with (
+        load(source, backend) as loader,
+        pytest.raises(SourceError, match="item 5 must be a uint8 array as the others"),
+    ):
+        list(loader)
+
+
+def test_a_cache_asks_as_the_source_allows():
+    class Alone(Store):
+        max_requests = 1
+        busy = threading.Lock()
+
+        def item(self, index):
+            assert self.busy.acquire(blocking=False), "asked twice at once"
+            try:
+                return super().item(index)
+            finally:
+                self.busy.release()
+
+    barrier = threading.Barrier(8)
+    for source in (Alone(16), Store(16, lambda index: barrier.wait(PATIENCE_S))):
+        with load(source, cache="ram") as loader:
+            assert [red for images, _ in loader for red in reds(images)] == list(range(16))
+
+
+@pytest.mark.parametrize("backend", ["dali-cpu", "torchvision"])
+def test_what_is_read_ahead_does_not_count_as_consumed(backend):
+    first, second = (load(Store(40), backend, shuffle=True, seed=1) for _ in range(2))
+    with first, second:
+        batches = iter(first)
+        taken = [red for _ in range(3) for red in reds(next(batches)[0])]
+        second.load_state_dict(first.state_dict())
+        first.close()  # in the middle of the epoch, which may end
+        left = [red for images, _ in batches for red in reds(images)]
+        assert [red for images, _ in second for red in reds(images)] == left
+        assert sorted(taken + left) == list(range(40))
