@@ -95,28 +95,41 @@ def test_the_twin_is_derived_where_none_is_named():
 
 
 @pytest.mark.parametrize(
-    "change", [("224", "128"), ("0.5, 0.5, 0.5", "0.4, 0.5, 0.6"), ("size = 224", "size = [224, 200]")]
+    "change",
+    [
+        ("224", "128"),
+        ("0.5, 0.5, 0.5", "0.4, 0.5, 0.6"),
+        ("size = 224", "size = [224, 200]"),
+        ("size = 224", 'size = 224\ninterpolation = "bicubic"'),
+        ('[[ops]]\nop = "RandomHor', '[[ops]]\nop = "Grayscale"\nnum_output_channels = 3\n\n[[ops]]\nop = "RandomHor'),
+    ],
 )
-def test_a_changed_copy_of_a_shipped_recipe_gets_a_twin_of_its_own(tmp_path, change):
+def test_a_changed_copy_of_a_shipped_recipe_has_its_own_name_and_a_twin_of_its_own(tmp_path, change):
     text = (recipes_dir() / "small-data.toml").read_text()
     assert change[0] in text
     (tmp_path / "mine.toml").write_text(text.replace(*change))
     recipe = Recipe.load(tmp_path / "mine.toml")
     twin = recipe.eval_twin()
     assert (twin.output_shape, twin.levels, twin.is_random) == (recipe.output_shape, recipe.levels, False)
+    assert (recipe.name, twin.name.partition(" ")[0]) == ("mine", "mine-eval")
     assert "derived" in twin.name
+    assert ("bicubic" in change[1]) == ("bicubic" in twin.to_toml())
+    assert ("Grayscale" in change[1]) == ("Grayscale" in twin.to_toml())
 
 
-def test_a_twin_of_ones_own_may_have_another_size_and_no_other_normalisation(tmp_path):
+def test_a_twin_of_ones_own_has_the_size_and_normalisation_of_the_training_images(tmp_path):
     def write(name, op, mean):
         (tmp_path / name).write_text(
             'evaluation = "check.toml"\n' + toml_of(op, op_toml("Normalize", mean=mean, std=[0.5]))
         )
 
     write("train.toml", op_toml("RandomResizedCrop", size=8), [0.5])
+    write("check.toml", op_toml("Resize", size=[8, 8]), [0.5])
+    assert Recipe.load(tmp_path / "train.toml").eval_twin().ops[0] == ops.Resize(size=(8, 8))
     write("check.toml", op_toml("Resize", size=[16, 16]), [0.5])
-    assert Recipe.load(tmp_path / "train.toml").eval_twin().output_shape == (3, 16, 16)
-    write("check.toml", op_toml("Resize", size=[16, 16]), [0.4])
+    with pytest.raises(RecipeError, match=r"as large as those for training, 8 x 8 px, got 16 x 16 px .*check\.toml'"):
+        Recipe.load(tmp_path / "train.toml").eval_twin()
+    write("check.toml", op_toml("Resize", size=[8, 8]), [0.4])
     with pytest.raises(RecipeError, match=r"must be normalised as those for training, got another .*check\.toml'"):
         Recipe.load(tmp_path / "train.toml").eval_twin()
 

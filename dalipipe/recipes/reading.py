@@ -79,6 +79,8 @@ def list_recipes(kind: Kind | None = None) -> dict[str, Path]:
 def read_recipe(recipe: str | Path) -> Written:
     """Return what is written in the recipe of that name, or in that TOML file.
 
+    A file that has the name of a recipe that comes with dalipipe is called as the file is.
+
     Raises:
         RecipeError: no such recipe or file, a syntax error (with its line and column), or no ops.
     """
@@ -88,7 +90,10 @@ def read_recipe(recipe: str | Path) -> Written:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise RecipeError(f"recipe: can't read {str(path)!r}: {reason}. Give the path of a TOML file.") from error
-    return parse_recipe(text, str(path), path.parent)
+    written = parse_recipe(text, str(path), path.parent)
+    if written.head["name"] in list(list_recipes()):  # a copy to be changed, which is no longer what it is called
+        written.head["name"] = path.stem
+    return written
 
 
 def parse_recipe(text: str, where: str, folder: Path | None = None) -> Written:

@@ -12,9 +12,20 @@ from pydantic import SerializeAsAny, StrictBool, ValidationError, model_validato
 from dalipipe.errors import RecipeError
 from dalipipe.limits import pixel_limit
 from dalipipe.recipes.base import NamedOps
-from dalipipe.recipes.ops import CenterCrop, Grayscale, ImageSpec, Normalize, Op, Resize, ToDtype, leaves
+from dalipipe.recipes.ops import (
+    CenterCrop,
+    Grayscale,
+    ImageSpec,
+    Normalize,
+    Op,
+    RandomResizedCrop,
+    Resize,
+    ToDtype,
+    leaves,
+)
 from dalipipe.recipes.ops.base import Channels, Stage
 from dalipipe.recipes.ops.building import build_op, first_problem
+from dalipipe.recipes.ops.sizing import Filter
 from dalipipe.recipes.reading import TEXT_OPS, Written, check_number, list_recipes
 
 Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -196,11 +207,12 @@ class Recipe(NamedOps):
         resize to 256/224 of the output, crop the centre, and keep this recipe's Grayscale, rescaling and normalisation.
         Where this recipe applies the Exif orientation, so does its twin.
 
-        A recipe that comes with dalipipe is the twin of images of its own size and normalisation only: for a changed
-        copy of its training recipe the twin is derived. A file of one's own may have another size.
+        A recipe that comes with dalipipe is the twin of images of its own size, normalisation, filter and channels
+        only: for a changed copy of its training recipe the twin is derived.
 
         Raises:
-            RecipeError: the file that `evaluation` names can't be read, or normalises otherwise than this recipe.
+            RecipeError: the file that `evaluation` names can't be read, or makes images of another size or
+                normalisation.
         """
         twin = self._named_twin() if self.evaluation else self._derived_twin()
         if not self.apply_exif_orientation or twin.apply_exif_orientation:
@@ -209,18 +221,23 @@ class Recipe(NamedOps):
 
     def _named_twin(self) -> Recipe:
         twin = Recipe.load(self.evaluation)
-        same_levels = twin.levels == self.levels
+        (_, height, width), (_, twin_height, twin_width) = self.output_shape, twin.output_shape
         if self.evaluation in list_recipes():
-            if same_levels and twin.output_shape == self.output_shape:
+            if _alike(self, twin):
                 return twin
-            _, height, width = self.output_shape
             return self._derived_twin().model_copy(
                 update={"name": f"{self.name}-eval (derived: {height} x {width} px)"}
             )
-        if not same_levels:
+        if twin.levels != self.levels:
             raise RecipeError(
                 f"recipe {self.name!r}: images for evaluation must be normalised as those for training, got another"
                 f" mean or standard deviation in {self.evaluation!r}. Use those of the training recipe there."
+            )
+        if (height, width) != (twin_height, twin_width):
+            raise RecipeError(
+                f"recipe {self.name!r}: images for evaluation must be as large as those for training, {height} x"
+                f" {width} px, got {twin_height} x {twin_width} px from {self.evaluation!r}. Write that size there, or"
+                " leave out evaluation: a twin is derived then."
             )
         return twin
 
@@ -229,7 +246,9 @@ class Recipe(NamedOps):
             return self
         _, height, width = self.output_shape
         shorter = round(min(height, width) * 256 / 224)
-        first: Op = Resize(size=shorter) if height == width else Resize(size=(height, width))
+        interpolation, antialias = self._filter or ("bilinear", True)
+        size = shorter if height == width else (height, width)
+        first: Op = Resize(size=size, interpolation=interpolation, antialias=antialias)
         grey = [op for op in self.ops if isinstance(op, Grayscale)][-1:]
         kept = (*grey, *(op for op in self.ops if op.stage == "range"))
         ops = (first, CenterCrop(size=(height, width)), *kept) if height == width else (first, *kept)
@@ -239,6 +258,20 @@ class Recipe(NamedOps):
             input_channels=self.input_channels,
             ops=ops,
         )
+
+    @property
+    def _filter(self) -> tuple[Filter, bool] | None:
+        """The interpolation of the last op that resizes, and its antialias; None where none does."""
+        found = [op for outer in self.ops for op in leaves(outer) if isinstance(op, Resize | RandomResizedCrop)]
+        return (found[-1].interpolation, found[-1].antialias) if found else None
+
+
+def _alike(recipe: Recipe, twin: Recipe) -> bool:
+    """Return whether a twin makes images of the size, range, colours and filter that a training recipe makes."""
+    filters = {each._filter for each in (recipe, twin)} - {None}
+    greys = {any(isinstance(op, Grayscale) for op in each.ops) for each in (recipe, twin)}
+    shapes, levels = {recipe.output_shape, twin.output_shape}, {recipe.levels, twin.levels}
+    return len(filters) < 2 and all(len(found) == 1 for found in (greys, shapes, levels))
 
 
 def _check_memory(op: Op, spec: ImageSpec) -> None:
