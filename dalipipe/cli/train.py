@@ -161,7 +161,9 @@ class _View(Observer):
         self._say(f"data      {printable(info.root)}")
         self._say(f"images    {info.train_images} to train on, {info.val_images} to validate on")
         self._say(f"classes   {len(info.classes)}: {printable(names)}")
-        self._say(f"recipe    {info.recipe.name}, validated with {info.eval_recipe.name}")
+        self._say(printable(f"recipe    {info.recipe.name}, validated with {info.eval_recipe.name}"))
+        if info.recipe_words:
+            self._say(f"          {printable(f'{cfg.recipe}: {info.recipe_words}')}")
         self._say(f"backend   {info.backend}")
         self._say(f"network   {cfg.model} on {info.device}, weights: {printable(_start(info))}")
         best = f"the one with the best {cfg.monitor}"

@@ -25,6 +25,9 @@ from dalipipe.training.place import beside
 DEMO: Final[Mapping[str, Any]] = {"recipe": "demo-train", "weights": "none", "epochs": 8, "batch_size": 8}
 """The defaults that differ where no DATA is given and the demonstration data is used."""
 
+AUTO: Final = "auto"
+"""The value of `recipe` for the recipes that the weights were trained with."""
+
 CONFIG: Final = "config.toml"
 """The file in a run's output that holds its configuration."""
 
@@ -72,6 +75,8 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
     @classmethod
     def _fill_in_defaults(cls, options: dict[str, Any]) -> dict[str, Any]:
         special = dict(DEMO) if options.get("data") is None else {}
+        if options.get("weights", "none") != "none" or "img_size" in options:
+            special.pop("recipe", None)  # that of the demonstration is for random weights
         if options.get("optimizer") == "adamw":
             special["lr"] = ADAMW_LR
         return {**special, **options}
@@ -128,6 +133,11 @@ class TrainConfig(DataOptions, NetworkOptions, OptimizerOptions, ValidationOptio
     def _check_together(self) -> "TrainConfig":
         if self.resume and "output" not in self.model_fields_set:
             raise ValueError("--resume: needs --output, got none. Give the directory of the run.")
+        if self.img_size is not None and self.recipe != AUTO:
+            raise ValueError(
+                f"--img-size: is for --recipe auto, got {self.img_size} with {self.recipe}. "
+                "Write the size in the recipe, or leave --recipe out."
+            )
         if self.unfreeze_at is not None and self.freeze == "none":
             raise ValueError(
                 f"--unfreeze-at: needs something frozen, got {self.unfreeze_at} with --freeze none. "

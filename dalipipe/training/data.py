@@ -15,6 +15,7 @@ from dalipipe.errors import RecipeError
 from dalipipe.loading import DataLoader, available_threads
 from dalipipe.recipes import Recipe
 from dalipipe.sources import Source, fold_sources, require_classes, require_disjoint, split_sources
+from dalipipe.training.choice import choose_recipes
 from dalipipe.training.config import QUARANTINE, TrainConfig
 from dalipipe.training.launch import Launch
 from dalipipe.training.observer import Observer
@@ -32,6 +33,7 @@ class Data:
         train: Shuffled and augmented, epoch by epoch.
         val: In order, through the evaluation twin of the training recipe.
         class_weights: (classes,) float32, for a loss in which all classes count the same; None where none is wanted.
+        recipe_words: Why it is these recipes, for people; empty where they were named.
     """
 
     root: Path
@@ -39,6 +41,7 @@ class Data:
     train: DataLoader
     val: DataLoader
     class_weights: Tensor | None = None
+    recipe_words: str = ""
 
     @property
     def smallest_batch(self) -> int:
@@ -64,10 +67,11 @@ def open_data(
         DalipipeError: folder, recipe or backend can't be used, there are fewer than two classes, or an image is in both
             training and validation.
     """
-    recipe = Recipe.load(cfg.recipe)
-    eval_recipe = recipe.eval_twin()
-    for each in (recipe, eval_recipe):
+    chosen = choose_recipes(cfg)
+    for each in (chosen.train, chosen.evaluation):
         _require_float(each)
+    if chosen.warning and launch.is_first and not fold:
+        observer.warning(chosen.warning)
     root = cfg.data
     if root is None:
         observer.preparing("demonstration pictures, made once")
@@ -78,11 +82,11 @@ def open_data(
         observer.preparing("looking for images in both training and validation data")
         require_disjoint(train_source, val_source)
     with (
-        _open_loader(cfg, (train_source, recipe), device_id, launch, training=True) as train,
-        _open_loader(cfg, (val_source, eval_recipe), device_id, launch, training=False) as val,
+        _open_loader(cfg, (train_source, chosen.train), device_id, launch, training=True) as train,
+        _open_loader(cfg, (val_source, chosen.evaluation), device_id, launch, training=False) as val,
     ):
         weights = class_weights(train_source).float() if cfg.balance == "loss" else None
-        yield Data(root, tuple(train_source.classes), train, val, weights)
+        yield Data(root, tuple(train_source.classes), train, val, weights, chosen.words)
 
 
 def _divide(cfg: TrainConfig, root: Path, fold: int | None) -> tuple[Source, Source]:

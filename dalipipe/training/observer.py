@@ -30,6 +30,7 @@ class RunInfo:
     device: str
     weights: WeightsReport
     patience: int = 0
+    recipe_words: str = ""
 
 
 @dataclass(frozen=True)

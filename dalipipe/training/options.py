@@ -43,7 +43,13 @@ class DataOptions(BaseModel):
     """What the network sees."""
 
     data: Path | None = option(None, "Folder of images; None for the generated demonstration pictures.", "DATA")
-    recipe: str = option("imagenet-train", "Augmentation: a name or a TOML file.", "RECIPE")
+    recipe: str = option(
+        "auto", "Augmentation: a name, a TOML file, or what the weights were trained with (auto).", "auto|RECIPE"
+    )
+    img_size: int | None = option(
+        None, "Side of the images of --recipe auto in px, for networks that take several.", "PX",
+        "that of the weights", ge=1, le=65535,
+    )  # fmt: skip
     batch_size: int = option(32, "Images per batch; with torchrun, of all processes together.", "N", ge=1)
     on_error: Literal["raise", "skip", "substitute"] = option(
         "raise", "A file that can't be used: end the run, leave it out, or take another of its class instead."

@@ -82,10 +82,15 @@ VALUES = {
     "monitor": "val_macro_f1", "patience": 5, "min_delta": 0.01, "tta": True, "output": "there", "seed": 11,
     "report": False, "checkpoint_every": "90s", "resume": True, "tensorboard": True,
     "backend": "torchvision", "threads": 3, "device": "cpu", "precision": "bf16", "channels_last": True,
-    "compile": True, "deterministic": True,
+    "compile": True, "deterministic": True, "img_size": 96,
 }  # fmt: skip
 NEEDS = {"unfreeze_at": {"freeze": "backbone"}, "resume": {"output": "there"}}  # what else must be given
-BRINGS = {"optimizer": {"lr": 0.0005}, **NEEDS}  # what else changes
+BRINGS = {
+    "optimizer": {"lr": 0.0005},
+    "weights": {"recipe": "auto"},
+    "img_size": {"recipe": "auto"},
+    **NEEDS,
+}  # what else changes
 
 
 def test_each_option_reaches_the_run_and_no_other_changes(asked, tmp_path):

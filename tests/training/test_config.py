@@ -11,13 +11,14 @@ from dalipipe.training.config import DEMO, TrainConfig, read_config
 
 def test_your_own_data_starts_from_pretrained_weights_with_their_recipe():
     cfg = TrainConfig(data="photos")
-    assert (cfg.weights, cfg.recipe, cfg.data) == ("default", "imagenet-train", Path("photos"))
+    assert (cfg.weights, cfg.recipe, cfg.data) == ("default", "auto", Path("photos"))
 
 
 def test_the_demonstration_has_its_own_defaults_and_what_is_given_wins():
     demo = TrainConfig()
     assert {name: getattr(demo, name) for name in DEMO} == dict(DEMO)
     assert demo.weights == "none"
+    assert TrainConfig(weights="default").recipe == "auto"  # for that of the demonstration is for random weights
     given = TrainConfig(weights="default", recipe="cifar-train", epochs=3)
     assert (given.weights, given.recipe, given.epochs) == ("default", "cifar-train", 3)
 

@@ -78,6 +78,8 @@ def test_a_run_learns_leaves_all_its_files_and_gives_its_network_back(data):
         "config.toml",
         "last.pt",
         "metrics.jsonl",
+        "recipe-eval.toml",
+        "recipe.toml",
         "summary.json",
         "timing.jsonl",
     ]

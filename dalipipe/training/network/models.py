@@ -55,6 +55,7 @@ def check_model_name(name: str) -> None:
     else:
         known, plain = torchvision_models(), (name,)
     if plain[0] in known:
+        _check_tag(name)
         return
     close = difflib.get_close_matches(name, known, n=4, cutoff=0.4)
     hint = nearest(name, known, cutoff=0.4)
@@ -62,6 +63,17 @@ def check_model_name(name: str) -> None:
     raise ConfigError(
         f"--model: must be a known network, got {name!r}. {hint}There are {len(known)}, among them {near}."
     )
+
+
+def _check_tag(name: str) -> None:
+    """Refuse weights that a network of timm's doesn't have: what stands behind the dot of timm/resnet18.a1_in1k."""
+    architecture, dot, tag = name.removeprefix(TIMM).partition(".")
+    if not name.startswith(TIMM) or not dot:
+        return
+    known = [each.partition(".")[2] for each in require_timm().list_pretrained(f"{architecture}.*")]
+    if tag not in known:
+        advice = f"{nearest(tag, known, cutoff=0.4)}There are: {', '.join(known)}." if known else "Leave them out."
+        raise ConfigError(f"--model: must name weights of {TIMM}{architecture}, got {tag!r} behind the dot. {advice}")
 
 
 def create_model(name: str, classes: int, head: str = "linear", dropout: float = 0.5) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The output directory of a run: config.toml, metrics.jsonl, timing.jsonl, best.pt, last.pt and summary.json."""
+"""The output directory of a run: options (config.toml), recipes, measures, best.pt and last.pt, summary.json."""
 
 import json
 import tempfile
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dalipipe.errors import ConfigError, WeightsError
+from dalipipe.recipes import Recipe
 from dalipipe.training.config import CONFIG, QUARANTINE
 from dalipipe.training.measures.metrics import EpochMetrics
 from dalipipe.training.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -18,6 +19,8 @@ BEST: Final = "best.pt"
 LAST: Final = "last.pt"
 SUMMARY: Final = "summary.json"
 CHECKPOINTS: Final = "checkpoints"
+RECIPE: Final = "recipe.toml"
+EVAL_RECIPE: Final = "recipe-eval.toml"
 
 
 class RunRecord:
@@ -61,7 +64,17 @@ class RunRecord:
         Raises:
             ConfigError: the file can't be written.
         """
-        write_file(self.directory / CONFIG, lambda file: file.write(config.encode("utf-8")))
+        self._write_text(CONFIG, config)
+
+    def write_recipes(self, recipe: Recipe, twin: Recipe) -> None:
+        """Write recipe.toml, which `--recipe` takes, and recipe-eval.toml beside it, its twin.
+
+        Raises:
+            ConfigError: a file can't be written.
+        """
+        named = recipe.model_copy(update={"evaluation": EVAL_RECIPE})
+        for name, each in ((RECIPE, named), (EVAL_RECIPE, twin)):
+            self._write_text(name, each.to_toml())
 
     def add(self, history: Sequence[EpochMetrics], checkpoint: Checkpoint, *, best: bool) -> None:
         """Write an epoch: last.pt, best.pt if it is the best so far, and its line.
@@ -91,8 +104,10 @@ class RunRecord:
         self._write_lines(TIMING, [metrics.timing() for metrics in history])
 
     def _write_lines(self, name: str, rows: Iterable[Mapping[str, float]]) -> None:
-        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-        write_file(self.directory / name, lambda file: file.write(text.encode("ascii")))
+        self._write_text(name, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+
+    def _write_text(self, name: str, text: str) -> None:
+        write_file(self.directory / name, lambda file: file.write(text.encode("utf-8")))
 
     def lacks(self, name: str, metrics: EpochMetrics) -> str:
         """Return what is wrong with a checkpoint that must be of a certain epoch; nothing if it is that.
@@ -124,8 +139,7 @@ class RunRecord:
         Raises:
             ConfigError: the file can't be written.
         """
-        text = to_json(summary)
-        write_file(self.directory / SUMMARY, lambda file: file.write(text.encode("ascii")))
+        self._write_text(SUMMARY, to_json(summary))
 
 
 def read_summary(directory: Path) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from dalipipe.errors import ConfigError, DecodeError
-from dalipipe.training.config import TrainConfig
+from dalipipe.training.config import AUTO, TrainConfig
 from dalipipe.training.data import Data, open_data
 from dalipipe.training.measures.evaluation import Evaluation, Predictions, predict, score
 from dalipipe.training.measures.metrics import EpochMetrics
@@ -22,7 +22,7 @@ from dalipipe.training.observer import Observer, RunInfo
 from dalipipe.training.place import require_apart
 from dalipipe.training.report import Outcome, write_report
 from dalipipe.training.report.events import require_tensorboard, write_events
-from dalipipe.training.resume.record import BEST, CHECKPOINTS, LAST, RunRecord
+from dalipipe.training.resume.record import BEST, CHECKPOINTS, LAST, RECIPE, RunRecord
 from dalipipe.training.resume.resumption import (
     Checkpoints,
     RunCheckpoint,
@@ -106,8 +106,7 @@ def train_once(cfg: TrainConfig, host: Host, fold: int | None = None) -> dict[st
         stack.enter_context(held_by_first(cfg.output, processes))
         checkpoints = Checkpoints(cfg.output / CHECKPOINTS)
         earlier = processes.from_first(lambda: find_earlier(cfg, checkpoints, observer))
-        # Whether an image is in both parts was looked for when the run began.
-        opened = cfg if earlier is None else cfg.model_copy(update={"check_split": False})
+        opened = cfg if earlier is None else as_begun(cfg)
         opening = open_data(opened, host.device.index or 0, observer, fold, processes)
         data = processes.together(lambda: stack.enter_context(opening))
         processes.require_same(what_is_seen(data))
@@ -117,6 +116,7 @@ def train_once(cfg: TrainConfig, host: Host, fold: int | None = None) -> dict[st
         record = processes.from_first(lambda: RunRecord(cfg.output, resumed=resumed))
         if fold is None:
             processes.from_first(lambda: record.begin(cfg.to_toml()))
+        processes.from_first(lambda: record.write_recipes(info.recipe, info.eval_recipe))
         with interruptible() as interruption:
             whole = cfg.output if fold is None else cfg.output.parent
             saver = Saver(state, checkpoints, template, interruption, whole)
@@ -124,6 +124,18 @@ def train_once(cfg: TrainConfig, host: Host, fold: int | None = None) -> dict[st
             if fold is not None and processes.greatest([saver.is_asked_to_end])[0]:
                 raise saver.stopped("what follows this fold")
             return summary
+
+
+def as_begun(cfg: TrainConfig) -> TrainConfig:
+    """Return the options by which the data of a run that goes on are opened.
+
+    Whether an image is in both parts was looked for when it began, and what its weights were trained with was found
+    out: the recipes lie in the output.
+    """
+    kept = cfg.output / RECIPE
+    known = {"recipe": str(kept)} if cfg.recipe == AUTO and cfg.weights != "none" and kept.is_file() else {}
+    weights = {"weights": "none", "img_size": None} if known or cfg.recipe != AUTO else {}
+    return cfg.model_copy(update={"check_split": False, **known, **weights})
 
 
 def prepare(cfg: TrainConfig, data: Data, host: Host, earlier: RunCheckpoint | None) -> tuple[TrainState, RunInfo]:
@@ -167,6 +179,7 @@ def prepare(cfg: TrainConfig, data: Data, host: Host, earlier: RunCheckpoint | N
         device=str(host.device),
         weights=weights,
         patience=state.stopper.patience,
+        recipe_words=data.recipe_words,
     )
     return state, info
 
