@@ -6,7 +6,7 @@ from torch import nn
 
 from dalipipe.errors import ConfigError
 from dalipipe.training.network.blocks import Blocks
-from dalipipe.training.network.models import check_images, create_model, head_name, resolve_device, torchvision_models
+from dalipipe.training.network.models import check_images, create_model, head_names, resolve_device, torchvision_models
 
 FAMILIES = ("resnet18", "vgg11_bn", "alexnet", "squeezenet1_1", "densenet121", "mobilenet_v3_small", "efficientnet_b0")
 
@@ -30,9 +30,9 @@ def test_all_of_torchvisions_can_be_named():
 @pytest.mark.parametrize("name", [*FAMILIES, "googlenet", "inception_v3", "vit_b_16", "swin_t", "maxvit_t"])
 def test_head_and_blocks_are_all_of_a_network(name):
     model = shape_of(name)
-    head = head_name(model)
+    (head,) = head_names(model)
     assert model.state_dict()[f"{head}.weight"].shape[0] == 3
-    blocks = Blocks.of(model, head)
+    blocks = Blocks.of(model, (head,))
     names = [key for block in range(-1, len(blocks.backbone)) for key, _ in blocks.parameters(model, block)]
     assert sorted(names) == sorted(key for key, _ in model.named_parameters())
     assert len(blocks.backbone) >= 7
@@ -79,10 +79,24 @@ def test_timms_networks_are_built_for_the_classes():
     pytest.importorskip("timm")
     model = create_model("timm/resnet10t", 3)
     assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
-    head = head_name(model)
+    (head,) = head_names(model)
     assert model.state_dict()[f"{head}.weight"].shape[0] == 3
     with pytest.raises(ConfigError, match="--head gap: is for torchvision's networks, got timm/resnet10t"):
         create_model("timm/resnet10t", 3, "gap")
+
+
+@pytest.mark.parametrize(
+    ("name", "heads"), [("deit_tiny_distilled_patch16_224", 2), ("efficientformer_l1", 2), ("crossvit_tiny_240", 1)]
+)
+def test_all_heads_of_a_network_are_its_head(name, heads):
+    pytest.importorskip("timm")
+    model = shape_of(f"timm/{name}")
+    names = head_names(model)
+    assert len(names) == heads
+    blocks = Blocks.of(model, names)
+    parameters = [key for block in range(-1, len(blocks.backbone)) for key, _ in blocks.parameters(model, block)]
+    assert sorted(parameters) == sorted(key for key, _ in model.named_parameters())
+    assert {3} == {parameter.shape[0] for key, parameter in blocks.parameters(model, -1)}
 
 
 def test_without_timm_its_networks_say_how_to_get_it(monkeypatch):

@@ -1,3 +1,4 @@
+import math
 import urllib.error
 
 import pytest
@@ -6,8 +7,9 @@ import torchvision
 from safetensors.torch import save_file
 
 from dalipipe.errors import WeightsError
-from dalipipe.training.network.checkpoint import Checkpoint, save_checkpoint
-from dalipipe.training.network.models import create_model
+from dalipipe.training.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from dalipipe.training.network.models import create_model, head_names
+from dalipipe.training.network.trained import restore
 from dalipipe.training.network.weights import load_weights
 
 CLASSES = ("ant", "bee", "cat")
@@ -34,7 +36,8 @@ def test_a_state_dict_fills_all_but_a_head_of_other_size(tmp_path, resnet, wrap)
     assert report.fresh == ("fc.weight", "fc.bias")
     assert report.loaded == len(state) - 2
     assert all(torch.equal(state[key], resnet[key]) for key in state if key not in report.fresh)
-    assert torch.equal(state["fc.weight"], build(seed=0)[0].state_dict()["fc.weight"])
+    assert torch.equal(state["fc.weight"], build(weights=tmp_path / "w.pt")[0].state_dict()["fc.weight"])
+    assert not torch.equal(state["fc.weight"], build(weights=tmp_path / "w.pt", seed=1)[0].state_dict()["fc.weight"])
 
 
 def test_a_head_that_fits_is_taken(tmp_path):
@@ -191,3 +194,37 @@ def test_a_damaged_download_in_the_cache_is_named(torch_cache):
         build(weights="default")
     assert str(torch_cache / CACHED) in str(caught.value)
     assert "Delete it." in str(caught.value)
+
+
+SMALL = ["squeezenet1_1", "mobilenet_v3_small", "efficientnet_b0", "shufflenet_v2_x0_5", "mnasnet0_5", "regnet_y_400mf",
+         "timm/test_efficientnet", "timm/test_resnet", "timm/test_vit", "timm/test_convnext", "timm/test_byobnet",
+         "timm/efficientformer_l1"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_fresh_head_knows_nothing_and_a_loss_begins_there(tmp_path, name):
+    """Whatever the library does for training from scratch: with other weights, logits stay small and classes alike."""
+    if name.startswith("timm"):
+        pytest.importorskip("timm")
+    source, _ = build(name, classes=tuple(map(str, range(11))))
+    torch.save(source.state_dict(), tmp_path / "w.pt")
+    model, report = build(name, tmp_path / "w.pt")
+    for head in head_names(model):
+        for key, tensor in model.get_submodule(head).state_dict().items():
+            assert f"{head}.{key}" in report.fresh
+            width = model.get_submodule(head).weight[0].numel()
+            assert tensor.abs().max() <= width**-0.5 + 1e-6, "as nn.Linear draws it"
+    features = torch.randn(64, width)
+    logits = torch.nn.functional.linear(features, model.get_submodule(head).weight.flatten(1))
+    labels = torch.arange(64) % len(CLASSES)
+    assert abs(torch.nn.functional.cross_entropy(logits, labels) - math.log(len(CLASSES))) < 0.4
+
+
+def test_networks_that_ask_for_the_version_of_their_weights_are_filled_and_given_back(tmp_path):
+    source, _ = build("mnasnet0_5")
+    torch.save(dict(source.state_dict()), tmp_path / "w.pt")
+    model, report = build("mnasnet0_5", tmp_path / "w.pt", seed=1)
+    assert not report.fresh
+    save_checkpoint(tmp_path / "best.pt", Checkpoint("mnasnet0_5", CLASSES, "", "", model.state_dict(), 1, {}))
+    again = restore(load_checkpoint(tmp_path / "best.pt"), "best.pt")
+    assert torch.equal(again.classifier[1].weight, source.classifier[1].weight)

@@ -25,19 +25,19 @@ class Blocks:
 
     Attributes:
         backbone: Names of the modules of each block; a name ending in a dot stands for that module's own parameters.
-        head: Name of the module that turns features into one number per class.
+        heads: Names of the modules that turn features into one number per class: one, or two of a distilled network.
     """
 
     backbone: tuple[tuple[str, ...], ...]
-    head: str
+    heads: tuple[str, ...]
 
     @classmethod
-    def of(cls, model: nn.Module, head: str) -> Blocks:
-        """Return the blocks of a network whose head is the module of that name."""
+    def of(cls, model: nn.Module, heads: tuple[str, ...]) -> Blocks:
+        """Return the blocks of a network whose heads are the modules of those names."""
         total = sum(parameter.numel() for parameter in model.parameters())
         blocks: list[tuple[str, ...]] = []
         loose: tuple[str, ...] = ()  # parameters that stand before the first block, as the tokens of a transformer do
-        for name, module in _leaves(model, "", head, total):
+        for name, module in _leaves(model, "", heads, total):
             if module is None:
                 loose += (name,)
             elif isinstance(module, _NORMS) and blocks:
@@ -46,11 +46,11 @@ class Blocks:
                 blocks.append((name,))
         if loose:
             blocks = [loose + blocks[0], *blocks[1:]] if blocks else [loose]
-        return cls(tuple(blocks), head)
+        return cls(tuple(blocks), heads)
 
     def parameters(self, model: nn.Module, block: int) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the parameters of a block with their names; block -1 is the head."""
-        for name in (self.head,) if block == -1 else self.backbone[block]:
+        """Yield the parameters of a block with their names; block -1 is the head, or both."""
+        for name in self.heads if block == -1 else self.backbone[block]:
             module = model.get_submodule(name.rstrip("."))
             prefix = f"{name.rstrip('.')}." if name.rstrip(".") else ""
             for inner, parameter in module.named_parameters(recurse=not name.endswith(".") and name != ""):
@@ -63,19 +63,21 @@ class Blocks:
                 yield from model.get_submodule(name).modules()
 
 
-def _leaves(module: nn.Module, prefix: str, head: str, total: int) -> Iterator[tuple[str, nn.Module | None]]:
+def _leaves(
+    module: nn.Module, prefix: str, heads: tuple[str, ...], total: int
+) -> Iterator[tuple[str, nn.Module | None]]:
     """Yield the modules that become blocks: rows of modules, and what holds most of the network, are taken apart."""
     if next(module.parameters(recurse=False), None) is not None:
         yield prefix, None  # "" or "name.": the module's own
     for name, child in module.named_children():
         path = prefix + name
         size = sum(parameter.numel() for parameter in child.parameters())
-        if path == head or size == 0:
+        if path in heads or size == 0:
             continue
-        holds_head = head.startswith(f"{path}.")
+        holds_head = any(head.startswith(f"{path}.") for head in heads)
         is_row = isinstance(child, _CONTAINERS) and (not prefix or _is_row(module, total))
         if holds_head or is_row or (size > total / 2 and list(child.children())):
-            yield from _leaves(child, f"{path}.", head, total)
+            yield from _leaves(child, f"{path}.", heads, total)
         else:
             yield path, child
 

@@ -3,11 +3,13 @@
 import difflib
 import functools
 import importlib
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from dalipipe.errors import ConfigError, nearest
 
@@ -103,7 +105,7 @@ def create_model(name: str, classes: int, head: str = "linear", dropout: float =
 
 def _pool(model: Any, name: str, classes: int, dropout: float) -> None:
     """Put global average pooling and one dense layer in the place of the classifier."""
-    last = head_name(model)
+    (last,) = head_names(model)
     layer = model.get_submodule(last)
     if not isinstance(layer, nn.Linear):
         raise ConfigError(f"--head gap: needs a dense last layer, got {name}, which pools already. Use --head linear.")
@@ -118,13 +120,43 @@ def _pool(model: Any, name: str, classes: int, dropout: float) -> None:
     setattr(model.get_submodule(where), attribute, dense)
 
 
-def head_name(model: nn.Module) -> str:
-    """Return the name of the module that turns features into one number per class: the last layer."""
+def head_names(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the modules that turn features into one number per class: of nearly all, the last layer.
+
+    timm's distilled networks have two, whose mean is what they say in training and evaluation.
+
+    Raises:
+        ConfigError: there is none that learns.
+    """
     find = getattr(model, "get_classifier", None)  # timm's
-    if find is not None:
-        classifier = find()
-        return next(str(name) for name, module in model.named_modules() if module is classifier)
-    return [str(name) for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+    if find is None:
+        dense = [str(name) for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+        return (dense[-1],)
+    found = find()
+    classifiers = list(found) if isinstance(found, tuple | list) else [found]
+    names = {
+        id(module): str(name) for name, module in model.named_modules() if next(module.parameters(), None) is not None
+    }
+    if not classifiers or not all(id(classifier) in names for classifier in classifiers):
+        raise ConfigError(
+            f"--model: must have a last layer that learns, got a {type(model).__name__} without one that timm names. "
+            "Choose another network."
+        )
+    return tuple(names[id(classifier)] for classifier in classifiers)
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True) -> None:
+    """Load tensors into a network, as `load_state_dict` does, which for some networks wants more than tensors.
+
+    Layers with a history, such as all of MNASNet, ask what version of them the tensors are of; files don't keep that.
+    Theirs is taken to be this one.
+
+    Raises:
+        RuntimeError: the tensors are of other shapes or, where it is strict, of other names.
+    """
+    versioned = OrderedDict(state)
+    versioned._metadata = getattr(model.state_dict(), "_metadata", None)  # type: ignore[attr-defined]
+    model.load_state_dict(versioned, strict=strict)
 
 
 def check_images(name: str, model: nn.Module, batch_size: int, shape: Shape, *, training: bool) -> None:

@@ -16,7 +16,7 @@ from dalipipe.sources import FolderSource, find_parts, split_sources
 from dalipipe.sources.derived import SampleSource
 from dalipipe.sources.folder import is_folder, scan_folder
 from dalipipe.training.network.checkpoint import Checkpoint, load_checkpoint
-from dalipipe.training.network.models import create_model, resolve_device
+from dalipipe.training.network.models import create_model, fill, resolve_device
 
 
 class TrainedModel(NamedTuple):
@@ -73,7 +73,7 @@ def restore(checkpoint: Checkpoint, where: str) -> nn.Module:
         except (ConfigError, ValueError) as error:  # ValueError: a dropout out of its range
             raise WeightsError(f"{where}: must hold a network that can be built, got: {error}") from error
     try:
-        model.load_state_dict(dict(checkpoint.state_dict))
+        fill(model, checkpoint.state_dict)
     except RuntimeError as error:
         raise WeightsError(
             f"{where}: must hold all weights of a {checkpoint.model}, got others. It was made by another version of "

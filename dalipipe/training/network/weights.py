@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dalipipe.errors import WeightsError
 from dalipipe.training.network.checkpoint import checked_checkpoint, is_checkpoint, read_tensors
 from dalipipe.training.network.fitting import Shapes, fit
-from dalipipe.training.network.models import TIMM, create_model, head_name, require_timm, torchvision_models
+from dalipipe.training.network.models import TIMM, create_model, fill, head_names, require_timm, torchvision_models
 from dalipipe.training.network.unpickling import classes_in, require_ordinary, tensors_in
 
 _WAYS_OUT: Final = "Use --weights none to start at random, or --weights FILE with a state dict that you have."
@@ -52,7 +52,7 @@ class _Found:
 
 
 def load_weights(model: nn.Module, name: str, classes: tuple[str, ...], weights: str) -> WeightsReport:
-    """Fill a network with weights, all but a head of another shape or for other classes.
+    """Fill a network with weights, all but a head of another shape or for other classes, which begins as torch's do.
 
     Args:
         model: As `create_model` gives it.
@@ -73,22 +73,37 @@ def load_weights(model: nn.Module, name: str, classes: tuple[str, ...], weights:
     wanted = {key: tensor.shape for key, tensor in own.items()}
     found = _fetch(name) if weights == "default" else _read(Path(weights), wanted)
     keep_head = weights != "default" and found.classes in (None, classes)
-    head = head_name(model)
-    _check_backbone(f"--weights {weights}", name, (_backbone(own, head), _backbone(found.state, head)), found.model)
+    heads = head_names(model)
+    _check_backbone(f"--weights {weights}", name, (_backbone(own, heads), _backbone(found.state, heads)), found.model)
     taken = {
         key: tensor
         for key, tensor in found.state.items()
-        if key in own and tensor.shape == own[key].shape and (keep_head or not _within(key, head))
+        if key in own and tensor.shape == own[key].shape and (keep_head or not _within(key, heads))
     }
-    model.load_state_dict(taken, strict=False)
     fresh = tuple(key for key in own if key not in taken)
+    for head in heads:
+        if any(_within(key, (head,)) for key in fresh):
+            renew_head(model.get_submodule(head))
+    fill(model, taken, strict=False)
     return WeightsReport(
         weights, len(taken), fresh, tuple(key for key in found.state if key not in taken), found.prefix
     )
 
 
-def _within(key: str, module: str) -> bool:
-    return key.startswith(f"{module}.")
+def renew_head(head: nn.Module) -> None:
+    """Draw a head as torch draws its layers, from torch's global generator.
+
+    Libraries draw theirs for training from scratch, some of them 25 times as wide: on features that are trained already
+    the loss then begins so high that fine-tuning spoils them.
+    """
+    for module in head.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if reset is not None:
+            reset()
+
+
+def _within(key: str, modules: tuple[str, ...]) -> bool:
+    return key.startswith(tuple(f"{module}." for module in modules))
 
 
 def _fetch(name: str) -> _Found:
@@ -177,29 +192,29 @@ def _check_backbone(where: str, name: str, shapes: tuple[Shapes, Shapes], told: 
 def _identify(name: str, found: Shapes) -> str | None:
     """Return the network of torchvision whose backbone these tensors are, first of all the one of that name."""
     for other in sorted(torchvision_models(), key=lambda each: each != name):
-        head, shapes = _known_backbone(other)
-        if shapes == {key: shape for key, shape in found.items() if not _within(key, head)}:
+        heads, shapes = _known_backbone(other)
+        if shapes == {key: shape for key, shape in found.items() if not _within(key, heads)}:
             return other
     return None
 
 
 @functools.cache
-def _known_backbone(name: str) -> tuple[str, Shapes | None]:
-    """Return the name of the head of one of torchvision's networks, and what its backbone holds."""
+def _known_backbone(name: str) -> tuple[tuple[str, ...], Shapes | None]:
+    """Return the names of the heads of one of torchvision's networks, and what its backbone holds."""
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchvision's, on how some of its networks begin
             model = create_model(name, 2)
     except NotImplementedError:  # the RegNets compute their own widths in tensors, which have no values here
-        return "", None
-    head = head_name(model)
-    return head, _backbone(model.state_dict(), head)
+        return (), None
+    heads = head_names(model)
+    return heads, _backbone(model.state_dict(), heads)
 
 
-def _backbone(state: Mapping[str, Tensor], head: str) -> Shapes:
+def _backbone(state: Mapping[str, Tensor], heads: tuple[str, ...]) -> Shapes:
     """Return the shapes of the tensors that a file must hold: no head, no batch norm counters (old files lack them)."""
     return {
         key: tensor.shape
         for key, tensor in state.items()
-        if not _within(key, head) and not key.endswith("num_batches_tracked")
+        if not _within(key, heads) and not key.endswith("num_batches_tracked")
     }

@@ -11,7 +11,7 @@ from torch import Tensor
 from dalipipe.errors import DecodeError
 from dalipipe.training.measures.metrics import Meter
 from dalipipe.training.observer import BatchProgress, Observer
-from dalipipe.training.run.problems import check_finite, memory_explained
+from dalipipe.training.run.problems import check_finite, high_start, memory_explained
 from dalipipe.training.run.state import TrainState
 
 
@@ -33,14 +33,18 @@ def train_epoch(state: TrainState, observer: Observer, after_batch: Callable[[],
         ResourceError: memory does not suffice.
     """
     meter, number, batches = Meter(), state.epoch + 1, len(state.loader)
+    classes = len(state.loader.source.classes)
     if state.is_trained or state.batch == batches:  # it was broken off in its validation
         return meter
     for images, labels in meter.watch(state.loader):
         where = f"epoch {number}, batch {state.batch + 1}"
         if len(labels) == 1 and state.cfg.on_error == "skip" and state.cfg.batch_size > 1:
             continue  # what is left of a batch with bad files: batch norm can't learn from one image
+        is_first = state.place == (0, 0, False)
         with memory_explained(where, state.cfg):
             learn(state, images, labels, where)
+        if is_first and state.processes.is_first and (warning := high_start(state.tally.loss, classes)):
+            observer.warning(f"{where}: {warning}")
         wait = meter.data_wait_fraction
         observer.batch(BatchProgress(number, state.batch, batches, state.tally.loss, meter.img_per_s, wait))
         after_batch()

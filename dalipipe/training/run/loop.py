@@ -16,7 +16,7 @@ from dalipipe.training.data import Data, open_data
 from dalipipe.training.measures.evaluation import Evaluation, Predictions, predict, score
 from dalipipe.training.measures.metrics import EpochMetrics
 from dalipipe.training.network.checkpoint import Checkpoint, load_checkpoint
-from dalipipe.training.network.models import check_images, create_model, resolve_device
+from dalipipe.training.network.models import check_images, create_model, fill, resolve_device
 from dalipipe.training.network.weights import WeightsReport, load_weights
 from dalipipe.training.observer import Observer, RunInfo
 from dalipipe.training.place import require_apart
@@ -301,7 +301,7 @@ def conclude(run: Run) -> dict[str, Any]:
     """Restore the best epoch's network, evaluate it once more, and write down what came out of the run."""
     state, info, record = run.state, run.info, run.record
     best = run.processes.from_first(lambda: load_checkpoint(record.directory / BEST).state_dict)
-    state.network.load_state_dict(best)
+    fill(state.network, best)
     evaluation = validate(run)
     state.share_bad_files()
 

@@ -15,6 +15,7 @@ from dalipipe.training.config import TrainConfig
 
 _CPU_MEMORY = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory")
 _MOST_NAMES = 256
+_HIGH_START = 1.5  # nats above ln(classes); a fresh last layer on features of a usual size begins below 0.5
 
 
 def files_of(loader: Any) -> str:
@@ -23,6 +24,22 @@ def files_of(loader: Any) -> str:
     if indices is None or source is None:
         return ""
     return list_names([name_of(source, int(index)) for index in indices], _MOST_NAMES)
+
+
+def high_start(loss: float, classes: int) -> str:
+    """Return what is wrong where a run's first loss is far above that of a network that knows nothing; empty if not.
+
+    Args:
+        loss: Mean cross-entropy of the first batch, in nats.
+        classes: How many there are.
+    """
+    blind = math.log(classes)
+    if loss <= blind + max(_HIGH_START, blind / 2):
+        return ""
+    return (
+        f"the loss should begin near ln({classes}) = {blind:.2f}, where all classes are as likely, got {loss:.2f}. The "
+        "images or the last layer don't fit the weights: use --recipe auto, or other --weights."
+    )
 
 
 def check_finite(where: str, loss: float, loader: Any = None) -> None:

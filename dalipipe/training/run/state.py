@@ -15,7 +15,7 @@ from dalipipe.loading import BatchMix, CutMix, DataLoader, MixUp, RandomChoice
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.measures.metrics import EpochMetrics, Tally
 from dalipipe.training.network.blocks import Blocks, Freezing
-from dalipipe.training.network.models import head_name
+from dalipipe.training.network.models import fill, head_names
 from dalipipe.training.network.optim import make_average, make_optimizer, make_schedule
 from dalipipe.training.run.processes import Processes
 from dalipipe.training.run.stopping import Stopper
@@ -60,7 +60,7 @@ class TrainState:
         self.model = processes.synchronised(model)
         model = self.model
         self.device = next(model.parameters()).device
-        blocks = Blocks.of(model, head_name(model))
+        blocks = Blocks.of(model, head_names(model))
         self.freezing = Freezing(model, blocks, cfg)
         self.optimizer = make_optimizer(model, blocks, cfg)
         self.schedule = make_schedule(self.optimizer, cfg, -(-len(loader) // cfg.accumulate))
@@ -186,9 +186,9 @@ class TrainState:
         self.epoch, self.batch, self.is_trained = state["epoch"], state["batch"], state["is_trained"]
         self.tally = Tally(**state["tally"])
         self.history = [EpochMetrics(**metrics) for metrics in state["history"]]
-        self.model.load_state_dict(state["model"])
+        fill(self.model, state["model"])
         if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
+            fill(self.ema, state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
