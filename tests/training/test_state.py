@@ -1,6 +1,7 @@
 """What each option does to the steps of a training, seen on a network and batches that cost nothing."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from torch import nn
 from dalipipe.errors import ConfigError, DivergedError, ResourceError, StateError
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.measures.metrics import EpochMetrics
+from dalipipe.training.network.blocks import Blocks, parameter_groups
+from dalipipe.training.network.models import create_model, head_names
 from dalipipe.training.network.optim import rate
 from dalipipe.training.observer import Observer
 from dalipipe.training.run.learning import learn, train_epoch
@@ -135,6 +138,51 @@ def test_weights_decay_and_biases_and_norms_do_not():
     for name, tensor in state.model.named_parameters():
         factor = 0.95 if name in ("0.weight", "3.weight", "8.weight") else 1.0
         assert torch.allclose(tensor, factor * before[name]), name
+
+
+@pytest.mark.parametrize(
+    ("name", "rests"),
+    [
+        ("vit_b_32", {"class_token", "encoder.pos_embedding"}),
+        ("swin_t", {"features.1.0.attn.relative_position_bias_table"}),
+        ("convnext_tiny", {"features.1.0.layer_scale"}),
+        ("timm/test_vit", {"cls_token", "pos_embed"}),
+        (
+            "timm/swinv2_tiny_window8_256",
+            {"layers.0.blocks.0.attn.logit_scale", "layers.0.blocks.0.attn.cpb_mlp.0.weight"},
+        ),
+    ],
+)
+def test_tokens_positions_tables_and_scales_do_not_decay(name, rests):
+    if name.startswith("timm"):
+        pytest.importorskip("timm")
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = create_model(name, 3)
+    groups = parameter_groups(model, Blocks.of(model, head_names(model)), TrainConfig(weight_decay=0.5))
+    decaying = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
+    named = dict(model.named_parameters())
+    assert rests <= set(named)
+    assert not {key for key in rests if id(named[key]) in decaying}
+    dense = [f"{key}.weight" for key, module in model.named_modules() if type(module) in (nn.Linear, nn.Conv2d)]
+    rest = {key for key in dense if id(named[key]) not in decaying}
+    assert all("cpb_mlp" in key for key in rest)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
+def test_the_rate_of_an_epoch_is_that_of_its_last_step(schedule):
+    state = start(schedule=schedule, epochs=2, step_epochs=1, warmup_epochs=0.5)
+    for _ in range(2):
+        used = []
+        step = state.optimizer.step
+        state.optimizer.step = lambda *given, step=step, used=used, **more: (
+            used.append(state.optimizer.param_groups[0]["lr"]),
+            step(*given, **more),
+        )
+        go(state)
+        state.optimizer.step = step
+        assert state.last_lr == pytest.approx(used[-1])
+        assert state.last_lr > 0
 
 
 def end_of(**options):

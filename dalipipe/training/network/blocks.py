@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from dalipipe.errors import ConfigError
 from dalipipe.training.options import NetworkOptions, OptimizerOptions
 
 _NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
+_POSITIONS = re.compile(r"(pos(ition)?_embed(ding)?s?|bias_table|relative_position_bias|rel_pos_[hw])$")
+"""Names of parameters that say where something is: in torchvision, and in networks of timm that name none."""
+
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
 
 
@@ -56,11 +60,32 @@ class Blocks:
             for inner, parameter in module.named_parameters(recurse=not name.endswith(".") and name != ""):
                 yield prefix + inner, parameter
 
-    def modules(self, model: nn.Module, block: int) -> Iterator[nn.Module]:
-        """Yield the modules of a block, inner ones included."""
-        for name in self.backbone[block]:
-            if name and not name.endswith("."):
-                yield from model.get_submodule(name).modules()
+    def still(self, model: nn.Module, frozen: int) -> Iterator[nn.Module]:
+        """Yield the modules that compute as in evaluation where the first blocks are frozen.
+
+        That is what is in these blocks, and what learns nothing and stands before the first block that learns: dropout
+        between them or behind the last. Where all blocks are frozen, it is all but the head.
+        """
+        learning = {name.rstrip(".") for block in self.backbone[frozen:] for name in block} | set(self.heads)
+        standing = {name for block in self.backbone[:frozen] for name in block if name and not name.endswith(".")}
+        only_heads = frozen == len(self.backbone)
+        has_begun = False
+        for name, module in model.named_modules():
+            if _within(name, standing):
+                yield module
+            elif _within(name, learning):
+                has_begun = has_begun or not _within(name, set(self.heads))
+            elif not has_begun and (only_heads or not _holds(name, learning)):
+                yield module
+
+
+def _within(name: str, outer: set[str]) -> bool:
+    parts = name.split(".")
+    return any(".".join(parts[:count]) in outer for count in range(1, len(parts) + 1))
+
+
+def _holds(name: str, inner: set[str]) -> bool:
+    return any(each == name or each.startswith(f"{name}.") or not name for each in inner)
 
 
 def _leaves(
@@ -127,26 +152,35 @@ class Freezing:
         return self.frozen != before
 
     def train_mode(self) -> None:
-        """Put the network into training mode, but the frozen blocks into evaluation mode: batch norm stands still."""
+        """Put the network into training mode, and what is frozen into evaluation mode.
+
+        There batch norm takes no statistics, and dropout and stochastic depth let everything through.
+        """
         self._model.train()
-        for block in range(self.frozen):
-            for module in self._blocks.modules(self._model, block):
-                if isinstance(module, _BatchNorm | nn.Dropout):
-                    module.eval()
+        still = list(self._blocks.still(self._model, self.frozen)) if self.frozen else []
+        for module in still:
+            module.training = False
+        if self._cfg.head == "gap":  # whose dropout is of the new head
+            self._model.get_submodule(self._blocks.heads[0].rpartition(".")[0]).train()
 
 
 def parameter_groups(model: nn.Module, blocks: Blocks, cfg: OptimizerOptions) -> list[dict[str, object]]:
-    """Return the optimizer's groups: by block, each with its learning rate; biases and norms without weight decay.
+    """Return the optimizer's groups: by block, each with its learning rate.
+
+    Without weight decay are biases, norms, scales and tokens (all that is a vector), position embeddings and tables,
+    and what the network itself names: timm's `no_weight_decay()`.
 
     The head has `lr`, the last block `lr * backbone_lr_factor`, and each block before it `layer_decay` times that of
     the next.
     """
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     depth = len(blocks.backbone)
+    named = getattr(model, "no_weight_decay", set)()
     for block in range(-1, depth):
         factor = 1.0 if block == -1 else cfg.backbone_lr_factor * cfg.layer_decay ** (depth - 1 - block)
         for name, parameter in blocks.parameters(model, block):
-            decays = parameter.ndim > 1 and not name.endswith(".bias")
+            is_vector = parameter.numel() == max(parameter.shape, default=1)
+            decays = not (is_vector or name in named or _POSITIONS.search(name) or name.endswith(".bias"))
             key = (cfg.lr * factor, cfg.weight_decay if decays else 0.0)
             groups.setdefault(key, []).append(parameter)
     return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]

@@ -251,7 +251,7 @@ def run_epoch(run: Run) -> None:
         train_loss=state.tally.loss,
         train_acc=state.tally.accuracy,
         **{f"val_{name}": value for name, value in validated.scores().items()},
-        lr=state.optimizer.param_groups[0]["lr"],
+        lr=state.last_lr,
         img_per_s=img_per_s,
         data_wait_fraction=waited / run.processes.size,
     )

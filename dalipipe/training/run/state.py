@@ -110,6 +110,12 @@ class TrainState:
         return self.stopper.update(metrics)
 
     @property
+    def last_lr(self) -> float:
+        """The learning rate of the head in the last step that was made."""
+        rate = self.schedule.lr_lambdas[0]
+        return float(self.schedule.base_lrs[0] * rate(max(0, self.schedule.last_epoch - 1)))
+
+    @property
     def has_moved(self) -> bool:
         """Whether no gradients wait for those of further batches."""
         return self.pending == 0
