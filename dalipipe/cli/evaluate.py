@@ -84,7 +84,7 @@ def _show(found: Evaluation, images: str, names: list[str]) -> None:
     console.print(f"{len(found)} images of {printable(images)}\n", markup=False)
     measures = {
         "loss": f"{found.loss:.4f}",
-        "top-1 accuracy": f"{found.top1:.1%}",
+        "top-1 accuracy": f"{found.top1:.1%}  (always {printable(found.baseline.name)}: {found.baseline.acc:.1%})",
         "top-5 accuracy": f"{found.top5:.1%}" if len(found.classes) > 5 else "",
         "macro F1": f"{found.macro_f1:.3f}",
         "calibration error": f"{found.calibration_error:.3f}",

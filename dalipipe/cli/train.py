@@ -6,6 +6,7 @@ The options are the fields of the configuration: whoever adds one there has it h
 from __future__ import annotations
 
 import inspect
+import statistics
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -245,16 +246,15 @@ def _conclude(console: Console, cfg: TrainConfig, summary: dict[str, Any]) -> No
 
 
 def _of_run(cfg: TrainConfig, summary: dict[str, Any]) -> list[str]:
-    best, largest = summary["best"], max(summary["evaluation"]["per_class"], key=lambda one: one["images"])
-    share = largest["images"] / max(1, summary["evaluation"]["images"])
-    name = printable(largest["name"])
+    best, baseline = summary["best"], summary["evaluation"]["baseline"]
     stopped = summary["last"]["epoch"]
     early = f"Stopped after epoch {stopped}: no better {cfg.monitor} in {summary['patience']} epochs."
     return [
         *([early] if summary["stopped_early"] else []),
         f"Best: epoch {best['epoch']}, {best['val_acc']:.1%} of the validation images right.",
-        f"To call all of them {name}, the largest class, would be right for {share:.1%}."
-        + (" The network does no better." if best["val_acc"] < share + 1e-6 else ""),
+        f"To call all of them {printable(baseline['class'])}, the largest class, would be right for "
+        f"{baseline['acc']:.1%}."
+        + (" The network does no better." if best["val_acc"] < baseline["acc"] + 1e-6 else ""),
         f"Took {summary['duration_s']:.0f} s. The network is in {printable(cfg.output / 'best.pt')}, "
         "the numbers are in metrics.jsonl and summary.json beside it.",
         *_of_bad_files(cfg, summary["bad_files"]),
@@ -276,9 +276,12 @@ def _of_bad_files(cfg: TrainConfig, bad: dict[str, list[Any]]) -> list[str]:
 
 def _of_folds(cfg: TrainConfig, summary: dict[str, Any]) -> list[str]:
     mean, std = summary["mean"], summary["std"]
+    always = [fold["evaluation"]["baseline"]["acc"] for fold in summary["folds"]]
     rows = [f"  {name:22} {mean[name]:.4f} ± {std[name]:.4f}" for name in mean]
     return [
         f"{cfg.folds} folds, mean ± standard deviation of their best epochs:",
         *rows,
+        f"To call all images of a fold its largest class would be right for {statistics.fmean(always):.1%}."
+        + (" The networks do no better." if mean["val_acc"] < statistics.fmean(always) + 1e-6 else ""),
         f"Took {summary['duration_s']:.0f} s. Each fold's network is in a folder of {printable(cfg.output)}.",
     ]

@@ -22,6 +22,8 @@ from dalipipe.training.observer import Observer
 
 ALONE: Final = Launch()
 
+_UNEQUAL: Final = 5  # times as many images as the smallest class: from there on the largest decides the accuracy
+
 
 @dataclass(frozen=True)
 class Data:
@@ -78,6 +80,8 @@ def open_data(
         root = samples.ensure()
     train_source, val_source = _divide(cfg, root, fold)
     require_classes(train_source)
+    if (unequal := _unequal(cfg, train_source)) and launch.is_first and not fold and not cfg.resume:
+        observer.warning(unequal)
     if cfg.check_split:
         observer.preparing("looking for images in both training and validation data")
         require_disjoint(train_source, val_source)
@@ -93,6 +97,19 @@ def _divide(cfg: TrainConfig, root: Path, fold: int | None) -> tuple[Source, Sou
     if fold is not None and cfg.folds is not None:
         return fold_sources(root, cfg.folds, cfg.split_seed)[fold]
     return split_sources(root, val_fraction=cfg.val_fraction, seed=cfg.split_seed)
+
+
+def _unequal(cfg: TrainConfig, source: Source) -> str:
+    """Return what to do about classes of which some are far larger than others; empty where all is well, or done."""
+    counts = torch.bincount(torch.from_numpy(source.labels), minlength=len(source.classes))
+    least, most = int(counts.argmin()), int(counts.argmax())
+    if cfg.balance != "none" or cfg.monitor == "val_macro_f1" or int(counts[most]) <= _UNEQUAL * int(counts[least]):
+        return ""
+    few, many = (f"{source.classes[label]!r} has {int(counts[label]):,}" for label in (least, most))
+    return (
+        f"the classes are unequal: {many} training images, {few}. An accuracy may be high for the largest alone: add "
+        "--balance sampler (or loss) and --monitor val_macro_f1."
+    )
 
 
 def class_weights(source: Source) -> Tensor:

@@ -99,6 +99,7 @@ def test_a_run_leaves_pictures_and_a_page_that_needs_nothing_else(run):
             assert np.asarray(picture.convert("L")).std() > 5, f"{name} is blank"
     assert foreign_parts(page) == []
     images = images_of(page)
+    assert "always " in page
     assert [kind for kind, _ in images].count("image/svg+xml") == 4  # loss, accuracy, confusion, timing
     for kind, data in images:
         if kind == "image/jpeg":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -97,6 +97,18 @@ class Mistake:
     loss: float
 
 
+class Baseline(NamedTuple):
+    """What an accuracy is to be held against: that of always naming one class.
+
+    Attributes:
+        name: Of the commonest class among the images.
+        acc: Its share of them.
+    """
+
+    name: str
+    acc: float
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """How good a network is on N labelled images of K classes.
@@ -135,6 +147,13 @@ class Evaluation:
         """Return the number of images."""
         return len(self.labels)
 
+    @property
+    def baseline(self) -> Baseline:
+        """What always naming the commonest class would come to on these images."""
+        images = self.confusion.sum(axis=1)
+        commonest = int(images.argmax())
+        return Baseline(self.classes[commonest], float(images[commonest] / max(1, len(self))))
+
     def name(self, source: Source, position: int) -> str:
         """Return the name of the image at a position of the arrays, as its source has it: the path of a file."""
         return name_of(source, int(self.indices[position]))
@@ -169,6 +188,7 @@ class Evaluation:
         return {
             "images": len(self),
             **self.scores(),
+            "baseline": {"class": self.baseline.name, "acc": self.baseline.acc},
             "per_class": [vars(scores) for scores in self.per_class],
             "confusion": self.confusion.tolist(),
         }
