@@ -130,6 +130,8 @@ def test_eval_measures_as_training_does(checkpoint, folder):
     assert f"{found['acc']:.1%}" in text
     for row in found["per_class"]:
         assert row["name"] in text
+    assert found["baseline"] == {"class": found["per_class"][0]["name"], "acc": pytest.approx(1 / 3)}
+    assert f"(always {found['per_class'][0]['name']}: 33.3%)" in text
     assert json.loads(run(*arguments, "--json", "--tta").stdout)["loss"] != found["loss"]
 
 

@@ -15,6 +15,7 @@ from dalipipe.training.network.checkpoint import load_checkpoint
 from dalipipe.training.observer import Observer
 from dalipipe.training.run import loop
 from dalipipe.training.run.loop import train
+from tests.training.breaking import Watching
 
 RECIPE = 'name = "tiny"\n[[ops]]\nop = "Resize"\nsize = [8, 9]\n[[ops]]\nop = "Normalize"\nmean = [0.5]\nstd = [0.25]\n'
 
@@ -142,6 +143,24 @@ def unequal(folder):
 def labels_of(cfg):
     with open_data(cfg, 0, Observer()) as data:
         return data, torch.cat([labels for _ in range(30) for _, labels in data.train])
+
+
+def test_classes_more_unequal_than_five_to_one_are_said_with_what_to_do(make_image_folder, tmp_path):
+    make_image_folder("photos", classes=("ant", "bee"), per_class=12, sizes=((11, 13),))
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+
+    def told(**options):
+        watching = Watching()
+        with open_data(config(tmp_path, val_fraction=0.2, check_split=False, **options), 0, watching):
+            return watching.warnings
+
+    assert told() == []
+    for path in sorted((tmp_path / "photos/bee").iterdir())[2:]:
+        path.unlink()
+    (warning,) = told()
+    for words in ("'ant' has 10", "'bee' has 1", "--balance sampler", "--monitor val_macro_f1"):
+        assert words in warning
+    assert told(balance="sampler") == told(monitor="val_macro_f1") == []
 
 
 def test_a_balanced_sampler_shows_each_class_as_often(unequal):

@@ -174,13 +174,11 @@ def test_the_rate_of_an_epoch_is_that_of_its_last_step(schedule):
     state = start(schedule=schedule, epochs=2, step_epochs=1, warmup_epochs=0.5)
     for _ in range(2):
         used = []
-        step = state.optimizer.step
-        state.optimizer.step = lambda *given, step=step, used=used, **more: (
-            used.append(state.optimizer.param_groups[0]["lr"]),
-            step(*given, **more),
+        noted = state.optimizer.register_step_pre_hook(
+            lambda made, *_, used=used: used.append(made.param_groups[0]["lr"])
         )
         go(state)
-        state.optimizer.step = step
+        noted.remove()
         assert state.last_lr == pytest.approx(used[-1])
         assert state.last_lr > 0
 

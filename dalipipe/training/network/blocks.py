@@ -175,7 +175,7 @@ def parameter_groups(model: nn.Module, blocks: Blocks, cfg: OptimizerOptions) ->
     """
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     depth = len(blocks.backbone)
-    named = getattr(model, "no_weight_decay", set)()
+    named: set[str] = getattr(model, "no_weight_decay", set)()
     for block in range(-1, depth):
         factor = 1.0 if block == -1 else cfg.backbone_lr_factor * cfg.layer_decay ** (depth - 1 - block)
         for name, parameter in blocks.parameters(model, block):
