@@ -6,7 +6,6 @@ import pytest
 from dalipipe import DataLoader, Recipe
 from dalipipe.recipes import ops
 from dalipipe.sources import ArraySource
-from tests.libraries.two_processes import with_both
 from tests.warm import run_ranks
 
 RECIPE = Recipe(name="test", ops=(ops.RandomCrop(size=(7, 5)), ops.Normalize(mean=(0.5,) * 3, std=(0.25,) * 3)))
@@ -31,4 +30,6 @@ def make_loader():
 @pytest.fixture(scope="session")
 def two_processes():
     """What both ranks saw that trained together, with gloo."""
+    from tests.libraries.two_processes import with_both  # here, since Lightning takes seconds to import
+
     return run_ranks(with_both, 2)

@@ -1,48 +1,17 @@
 """PyTorch Lightning's Trainer over our loader."""
 
-import lightning
+import importlib
+
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import nn
 
 COUNT = 19
 
 
-class Module(lightning.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.network = nn.Sequential(nn.Flatten(), nn.Linear(7 * 5 * 3, COUNT))
-        self.seen = []  # (epoch, labels) of every batch
-        self.sums = []
-
-    def training_step(self, batch, _number):
-        images, labels = batch
-        self.seen.append((self.current_epoch, labels.tolist()))
-        self.sums.append(images.double().sum().item())
-        return nn.functional.cross_entropy(self.network(images), labels)
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-class ValidatedModule(Module):
-    def validation_step(self, batch, _number):
-        self.validated = [*getattr(self, "validated", []), *batch[1].tolist()]
-
-
-def trainer(checkpoints=None, **arguments):
-    return lightning.Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=checkpoints is not None,
-        callbacks=[] if checkpoints is None else [checkpoints],
-        num_sanity_val_steps=0,
-        **arguments,
-    )
+@pytest.fixture(scope="module")
+def run():
+    """`tests.libraries.lightning_run`, imported by the process that needs it alone."""
+    return importlib.import_module("tests.libraries.lightning_run")
 
 
 def every_sample_once(module, epochs=2):
@@ -53,11 +22,11 @@ def every_sample_once(module, epochs=2):
     return len(module.seen) == 5 * epochs
 
 
-def test_a_trainer_sees_every_sample_once_an_epoch(make_loader):
-    module, loader, validation = ValidatedModule(), make_loader(COUNT), make_loader(7, shuffle=False)
-    run = trainer(max_epochs=2)
-    run.fit(module, loader, validation)
-    assert run.train_dataloader is loader  # not wrapped, nor made anew with another sampler
+def test_a_trainer_sees_every_sample_once_an_epoch(run, make_loader):
+    module, loader, validation = run.ValidatedModule(), make_loader(COUNT), make_loader(7, shuffle=False)
+    trainer = run.trainer(max_epochs=2)
+    trainer.fit(module, loader, validation)
+    assert trainer.train_dataloader is loader  # not wrapped, nor made anew with another sampler
     assert every_sample_once(module)
     assert module.seen[0][1] != module.seen[5][1]  # each epoch has its order
     assert module.validated == [*range(7)] * 2
@@ -65,20 +34,20 @@ def test_a_trainer_sees_every_sample_once_an_epoch(make_loader):
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")  # the resumed run writes elsewhere
 @pytest.mark.parametrize("steps", [2, 7])
-def test_a_run_resumed_in_the_middle_of_an_epoch_has_exactly_what_was_left(make_loader, tmp_path, steps):
-    whole = Module()
-    trainer(max_epochs=3).fit(whole, make_loader(COUNT))
+def test_a_run_resumed_in_the_middle_of_an_epoch_has_exactly_what_was_left(run, make_loader, tmp_path, steps):
+    whole = run.Module()
+    run.trainer(max_epochs=3).fit(whole, make_loader(COUNT))
 
-    begun = Module()
+    begun = run.Module()
 
     def checkpoints(folder):
-        return ModelCheckpoint(tmp_path / folder, every_n_train_steps=steps, save_top_k=-1, filename="{step}")
+        return run.every_step(tmp_path / folder, steps)
 
-    trainer(checkpoints("begun"), max_epochs=3, max_steps=steps).fit(begun, make_loader(COUNT))
+    run.trainer(checkpoints("begun"), max_epochs=3, max_steps=steps).fit(begun, make_loader(COUNT))
     saved = tmp_path / "begun" / f"step={steps}.ckpt"
     torch.load(saved, weights_only=True)  # our state holds nothing that this refuses
-    resumed = Module()
-    trainer(checkpoints("resumed"), max_epochs=3).fit(resumed, make_loader(COUNT, seed=77), ckpt_path=saved)
+    resumed = run.Module()
+    run.trainer(checkpoints("resumed"), max_epochs=3).fit(resumed, make_loader(COUNT, seed=77), ckpt_path=saved)
 
     assert begun.seen + resumed.seen == whole.seen
     assert begun.sums + resumed.sums == whole.sums  # the same random decisions too
