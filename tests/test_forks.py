@@ -167,7 +167,7 @@ class Holding:
     def __init__(self, pipeline):
         self.pipeline = pipeline
 
-    def abandon(self):
+    def after_fork(self):
         del self.pipeline
 
 

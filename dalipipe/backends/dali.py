@@ -5,7 +5,7 @@ The device is an argument: the same lowering runs on the CPU and on a GPU.
 item, uniforms, label ─ external_source
 item ─ io.file.read ─► encoded ─ peek_image_shape ─► (H, W) ┐   (cut short where that is too many px)
 uniforms ───────────────────────────────────────────────────┴─ resolve (Numba, CPU) ─► records, status
-encoded, records ─ decoders.image_slice | decoders.image ─► one lowering a step ─► crop_mirror_normalize ─► images
+encoded, records ─ decoders.image_slice | decoders.image ─► one lowering a row ─► crop_mirror_normalize ─► images
 """
 
 from __future__ import annotations
@@ -64,17 +64,17 @@ _BLUR = places_of(Primitive.BLUR)
 
 
 @dataclass(frozen=True)
-class Step:
-    """What the function of a primitive gets to know.
+class Context:
+    """What the function of a primitive gets to know of its row in a recipe.
 
     Attributes:
         given: What the recipe's op gives to its rule: the numbers that DALI wants when the graph is built.
         becomes: What a sample may go through here.
         records: (n, RECORD) float64 for each sample, on the CPU.
-        row: The step's row in `records`.
+        row: Its row in `records`.
         device: Where the images are.
         program: The recipe's rows.
-        chosen: Which samples go through the step; None where all do.
+        chosen: Which samples go through the primitive; None where all do.
     """
 
     given: ops.Numbers
@@ -94,11 +94,11 @@ class Step:
         return self.number(ARGS + position, types.FLOAT)
 
     def size(self) -> DataNode:
-        """Return height and width of the images before the step."""
+        """Return height and width of the images before the primitive."""
         return self.numbers(IN_H, IN_H + 2, types.INT32)
 
     def constant(self, values: NDArray[Any]) -> DataNode:
-        """Return an array for each sample that goes through the step, where the images are."""
+        """Return an array for each sample that goes through the primitive, where the images are."""
         node = types.Constant(values, device=self.device)
         if self.chosen is None:
             return node
@@ -116,70 +116,70 @@ _FILTERS = {
 }
 
 
-def _resize(images: DataNode, step: Step) -> DataNode:
-    size = step.numbers(OUT_H, OUT_H + 2, types.FLOAT)
-    method, smooth = step.given["interpolation"], step.given["antialias"]
+def _resize(images: DataNode, context: Context) -> DataNode:
+    size = context.numbers(OUT_H, OUT_H + 2, types.FLOAT)
+    method, smooth = context.given["interpolation"], context.given["antialias"]
     if method != "nearest":
         kind = _FILTERS[method]
         return fn.resize(images, size=size, interp_type=kind, antialias=smooth and kind != types.INTERP_NN)
     # DALI takes the px below the middle of each output px, torch the one below its first corner: half a px before it.
-    box = step.numbers(_BOX.height, _BOX.width + 1, types.FLOAT)
+    box = context.numbers(_BOX.height, _BOX.width + 1, types.FLOAT)
     start = box / size * -0.5
     return fn.resize(images, size=size, interp_type=types.INTERP_NN, roi_start=start, roi_end=start + box)
 
 
-def _crop_resize(images: DataNode, step: Step) -> DataNode:
-    if "scale" not in step.given:
-        return _resize(images, step)  # of the whole image
-    return _resize(_window(images, step, shape=step.numbers(_BOX.height, _BOX.width + 1, types.INT32)), step)
+def _crop_resize(images: DataNode, context: Context) -> DataNode:
+    if "scale" not in context.given:
+        return _resize(images, context)  # of the whole image
+    return _resize(_window(images, context, shape=context.numbers(_BOX.height, _BOX.width + 1, types.INT32)), context)
 
 
-def _crop_pad(images: DataNode, step: Step) -> DataNode:
-    return _window(images, step, shape=step.numbers(OUT_H, OUT_H + 2, types.INT32))
+def _crop_pad(images: DataNode, context: Context) -> DataNode:
+    return _window(images, context, shape=context.numbers(OUT_H, OUT_H + 2, types.INT32))
 
 
-def _window(images: DataNode, step: Step, shape: DataNode) -> DataNode:
-    fill = [float(level) for level in step.given.get("fill", (0, 0, 0))]
-    start = step.numbers(_WINDOW.top, _WINDOW.left + 1, types.INT32)  # a box begins with the same fields
+def _window(images: DataNode, context: Context, shape: DataNode) -> DataNode:
+    fill = [float(level) for level in context.given.get("fill", (0, 0, 0))]
+    start = context.numbers(_WINDOW.top, _WINDOW.left + 1, types.INT32)  # a box begins with the same fields
     return fn.slice(images, start=start, shape=shape, axes=[0, 1], out_of_bounds_policy="pad", fill_values=fill)
 
 
-def _flip(images: DataNode, step: Step) -> DataNode:
-    across, down = step.number(_FLIP.across, types.INT32), step.number(_FLIP.down, types.INT32)
+def _flip(images: DataNode, context: Context) -> DataNode:
+    across, down = context.number(_FLIP.across, types.INT32), context.number(_FLIP.down, types.INT32)
     return fn.flip(images, horizontal=across, vertical=down)
 
 
-def _affine(images: DataNode, step: Step) -> DataNode:
-    matrix = fn.reshape(step.numbers(_AFFINE.matrix, _AFFINE.matrix + 6, types.FLOAT), shape=[2, 3])
+def _affine(images: DataNode, context: Context) -> DataNode:
+    matrix = fn.reshape(context.numbers(_AFFINE.matrix, _AFFINE.matrix + 6, types.FLOAT), shape=[2, 3])
 
     def warp(picture: DataNode, method: types.DALIInterpType, dtype: types.DALIDataType, fill: float) -> DataNode:
         return fn.warp_affine(picture, matrix=matrix, fill_value=fill, interp_type=method, dtype=dtype)
 
-    return _warped(images, step, warp)
+    return _warped(images, context, warp)
 
 
-def _perspective(images: DataNode, step: Step) -> DataNode:
-    eight = step.numbers(_MAP.coefficients, _MAP.coefficients + 8, types.FLOAT)
-    one = fn.cast(step.records[step.row, DO : DO + 1] > 0, dtype=types.FLOAT)  # w = g x + h y + 1
+def _perspective(images: DataNode, context: Context) -> DataNode:
+    eight = context.numbers(_MAP.coefficients, _MAP.coefficients + 8, types.FLOAT)
+    one = fn.cast(context.records[context.row, DO : DO + 1] > 0, dtype=types.FLOAT)  # w = g x + h y + 1
     matrix = fn.reshape(fn.cat(eight, one), shape=[3, 3])
 
     def warp(picture: DataNode, method: types.DALIInterpType, dtype: types.DALIDataType, fill: float) -> DataNode:
         made = fn.cast(picture, dtype=dtype)
         return fn.experimental.warp_perspective(made, matrix=matrix, fill_value=fill, interp_type=method)
 
-    return _warped(images, step, warp)
+    return _warped(images, context, warp)
 
 
 Warp = Callable[[DataNode, types.DALIInterpType, types.DALIDataType, float], DataNode]
 
 
-def _warped(images: DataNode, step: Step, warp: Warp) -> DataNode:
+def _warped(images: DataNode, context: Context, warp: Warp) -> DataNode:
     """Return images under a map, as torchvision has them: with bilinear weights the mask of the inside counts twice.
 
     Source: torchvision.transforms.v2.functional._geometry._apply_grid_transform.
     """
-    fill = np.array(step.given["fill"], np.float32)
-    if step.given["interpolation"] == "nearest":
+    fill = np.array(context.given["fill"], np.float32)
+    if context.given["interpolation"] == "nearest":
         if len(set(fill.tolist())) == 1:
             return warp(images, types.INTERP_NN, types.UINT8, float(fill[0]))
         planes = [
@@ -191,26 +191,26 @@ def _warped(images: DataNode, step: Step, warp: Warp) -> DataNode:
     inside, mask = (warp(picture, types.INTERP_LINEAR, types.FLOAT, 0.0) for picture in (images, full))
     share = np.float32(1 / 255)
     if fill.any():
-        outside = step.constant(fill.reshape(1, 1, 3))
+        outside = context.constant(fill.reshape(1, 1, 3))
         return fn.cast((inside - outside) * (mask * share) + outside, dtype=types.UINT8)
     return fn.cast(inside * (mask * share), dtype=types.UINT8)
 
 
-def _erase(images: DataNode, step: Step, layout: str = "HWC") -> DataNode:
+def _erase(images: DataNode, context: Context, layout: str = "HWC") -> DataNode:
     first = COLUMN.numbers + numbers_of(Rule.ERASING).value
-    value = step.program.table[step.row, first : first + 3].tolist()
-    anchor = step.numbers(_ERASE.top, _ERASE.left + 1, types.FLOAT)
-    shape = step.numbers(_ERASE.height, _ERASE.width + 1, types.FLOAT)
+    value = context.program.table[context.row, first : first + 3].tolist()
+    anchor = context.numbers(_ERASE.top, _ERASE.left + 1, types.FLOAT)
+    shape = context.numbers(_ERASE.height, _ERASE.width + 1, types.FLOAT)
     images = fn.reshape(images, layout=layout)
     return fn.erase(images, anchor=anchor, shape=shape, axis_names="HW", fill_value=value)
 
 
-def _blur(images: DataNode, step: Step) -> DataNode:
-    across, down = step.given["kernel_size"]
-    return fn.gaussian_blur(images, window_size=[down, across], sigma=step.number(_BLUR.sigma, types.FLOAT))
+def _blur(images: DataNode, context: Context) -> DataNode:
+    across, down = context.given["kernel_size"]
+    return fn.gaussian_blur(images, window_size=[down, across], sigma=context.number(_BLUR.sigma, types.FLOAT))
 
 
-Lowering = Callable[[DataNode, Step], DataNode]
+Lowering = Callable[[DataNode, Context], DataNode]
 
 TABLE: dict[Primitive, Entry] = {
     Primitive.CROP_RESIZE: Entry(_crop_resize, lambda op: "resize" if op.op == "Resize" else "slice + resize"),
@@ -225,22 +225,22 @@ TABLE: dict[Primitive, Entry] = {
 """What each primitive becomes. The ops of the range end in one crop_mirror_normalize."""
 
 
-def _routed(images: DataNode, step: Step, chosen: DataNode, lowering: Lowering) -> DataNode:
+def _routed(images: DataNode, context: Context, chosen: DataNode, lowering: Lowering) -> DataNode:
     """Take the chosen samples through a function and the others past it."""
     through, around = fn._conditional.split(images, predicate=chosen, _if_stmt=True)
-    records, _ = fn._conditional.split(step.records, predicate=chosen, _if_stmt=True)
+    records, _ = fn._conditional.split(context.records, predicate=chosen, _if_stmt=True)
     return fn._conditional.merge(
-        lowering(through, replace(step, records=records, chosen=chosen)), around, predicate=chosen
+        lowering(through, replace(context, records=records, chosen=chosen)), around, predicate=chosen
     )
 
 
-def _take(images: DataNode, step: Step) -> DataNode:
+def _take(images: DataNode, context: Context) -> DataNode:
     """Take each sample through the primitive that its record names, or past all where it names none."""
-    if len(step.becomes) == 1 and step.program.is_for_all(step.row):
-        return TABLE[step.becomes[0]].function(images, step)
-    for primitive in step.becomes:
-        chosen = step.number(DO, types.INT32) == int(primitive)
-        images = _routed(images, step, chosen, TABLE[primitive].function)
+    if len(context.becomes) == 1 and context.program.is_for_all(context.row):
+        return TABLE[context.becomes[0]].function(images, context)
+    for primitive in context.becomes:
+        chosen = context.number(DO, types.INT32) == int(primitive)
+        images = _routed(images, context, chosen, TABLE[primitive].function)
     return images
 
 
@@ -266,27 +266,27 @@ def lower(job: Job, loaded: Loaded, records: DataNode, device: Device) -> tuple[
         device: Where the pixels are made.
     """
     program = job.program
-    steps = [
-        Step(program.given[row], program.becomes[row], records, row, device, program) for row in range(len(program))
+    contexts = [
+        Context(program.given[row], program.becomes[row], records, row, device, program) for row in range(len(program))
     ]
-    steps, tail = steps[: len(steps) - program.tail], steps[len(steps) - program.tail :]
+    contexts, tail = contexts[: len(contexts) - program.tail], contexts[len(contexts) - program.tail :]
     whole = job.recipe.apply_exif_orientation
-    if not whole and steps and decoded_window(program.ops[0]) and program.is_for_all(0):
-        first = steps.pop(0)
+    if not whole and contexts and decoded_window(program.ops[0]) and program.is_for_all(0):
+        first = contexts.pop(0)
         box = first.numbers(_BOX.top, _BOX.width + 1, types.INT32)
         images, failed = loaded.decode(device, {"start": box[0:2], "shape": box[2:4]})
         images = _resize(images, first)
     else:
         images, failed = loaded.decode(device)
-    for step in steps:
-        images = _take(images, step)
+    for context in contexts:
+        images = _take(images, context)
     if job.levels is None:
         return images if job.channels_last else fn.transpose(images, perm=[2, 0, 1]), failed
     mean, std = [list(level) for level in job.levels]
     layout = "HWC" if job.channels_last else "CHW"
     images = fn.crop_mirror_normalize(images, mean=mean, std=std, dtype=DTYPES[job.dtype], output_layout=layout)
-    for step in tail:
-        images = _erase(images, step, layout)
+    for context in tail:
+        images = _erase(images, context, layout)
     return images, failed
 
 

@@ -1,6 +1,6 @@
 """torchvision's colour functions in DALI's stock operators: arithmetic, reductions and a filter.
 
-Each function takes images, uint8 HWC on either device, and a step's arguments, and returns images of the same kind.
+Each function takes images, uint8 HWC on either device, and a primitive's context, and returns images of the kind.
 DALI's casts round, so levels are cut explicitly where torch cuts them. Sources: torchvision.transforms.v2.functional of
 the same names.
 """
@@ -19,10 +19,10 @@ from dalipipe.recipes.primitives import Primitive
 
 
 class Arguments(Protocol):
-    """What a function gets to know of its step."""
+    """What a function gets to know of its primitive."""
 
     def argument(self, position: int) -> DataNode:
-        """Return one number of the step's record, counted from its first argument, as a float32 on the CPU."""
+        """Return one number of the primitive's record, counted from its first argument, as a float32 on the CPU."""
 
     def size(self) -> DataNode:
         """Return the images' (height, width), int32 on the CPU, without a look at the images."""
@@ -46,33 +46,33 @@ def _grey(images: DataNode) -> DataNode:
     return math.floor(red * 0.2989 + green * 0.587 + blue * 0.114)
 
 
-def brightness(images: DataNode, step: Arguments) -> DataNode:
+def brightness(images: DataNode, context: Arguments) -> DataNode:
     """Multiply all levels."""
-    return _levels(images * step.argument(0))
+    return _levels(images * context.argument(0))
 
 
-def contrast(images: DataNode, step: Arguments) -> DataNode:
+def contrast(images: DataNode, context: Arguments) -> DataNode:
     """Blend with the mean level of grey."""
-    return _blend(images, fn.reductions.mean(_grey(images), keep_dims=True), step.argument(0))
+    return _blend(images, fn.reductions.mean(_grey(images), keep_dims=True), context.argument(0))
 
 
-def contrast_grey(images: DataNode, step: Arguments) -> DataNode:
+def contrast_grey(images: DataNode, context: Arguments) -> DataNode:
     """Blend with the mean level of images of one channel, which stands in all three."""
-    return _blend(images, fn.reductions.mean(fn.cast(images, dtype=types.FLOAT), keep_dims=True), step.argument(0))
+    return _blend(images, fn.reductions.mean(fn.cast(images, dtype=types.FLOAT), keep_dims=True), context.argument(0))
 
 
-def saturation(images: DataNode, step: Arguments) -> DataNode:
+def saturation(images: DataNode, context: Arguments) -> DataNode:
     """Blend with the levels of grey."""
-    return _blend(images, _grey(images), step.argument(0))
+    return _blend(images, _grey(images), context.argument(0))
 
 
-def grayscale(images: DataNode, _step: Arguments) -> DataNode:
+def grayscale(images: DataNode, _context: Arguments) -> DataNode:
     """Put the level of grey into all channels."""
     grey = fn.cast(_grey(images), dtype=types.UINT8)
     return fn.cat(grey, grey, grey, axis=2)
 
 
-def hue(images: DataNode, step: Arguments) -> DataNode:
+def hue(images: DataNode, context: Arguments) -> DataNode:
     """Turn the circle of hues.
 
     A channel of the way back is v - c max(0, min(k, 4 - k, 1)), k = (n + 6 h) mod 6 with n = 5, 3, 1 for red, green,
@@ -88,30 +88,30 @@ def hue(images: DataNode, step: Arguments) -> DataNode:
     is_blue = 1.0 - is_red - is_green
     turn = is_red * (green - blue) + is_green * (blue - red) + is_blue * (red - green)
     sixth = turn / divisor + 2.0 * is_green + 4.0 * is_blue
-    k = step.constant(np.array([[[5, 3, 1]]], np.float32)) + (sixth + step.argument(0) * 6.0)
+    k = context.constant(np.array([[[5, 3, 1]]], np.float32)) + (sixth + context.argument(0) * 6.0)
     k = k - math.floor(k / 6.0) * 6.0
     fall = math.clamp(math.min(k, 4.0 - k), 0.0, 1.0)
     return _levels((high - span * fall) * 255.999)
 
 
-def invert(images: DataNode, _step: Arguments) -> DataNode:
+def invert(images: DataNode, _context: Arguments) -> DataNode:
     """Turn each level l into 255 - l."""
     return fn.cast(255 - images, dtype=types.UINT8)
 
 
-def solarize(images: DataNode, step: Arguments) -> DataNode:
+def solarize(images: DataNode, context: Arguments) -> DataNode:
     """Invert the levels from a threshold on."""
-    over = fn.cast(images >= step.argument(0), dtype=types.INT32)
+    over = fn.cast(images >= context.argument(0), dtype=types.INT32)
     return fn.cast(images + over * (255 - 2 * images), dtype=types.UINT8)
 
 
-def posterize(images: DataNode, step: Arguments) -> DataNode:
+def posterize(images: DataNode, context: Arguments) -> DataNode:
     """Keep the upper bits."""
-    width = 2.0 ** (8.0 - step.argument(0))
+    width = 2.0 ** (8.0 - context.argument(0))
     return fn.cast(math.floor(images / width) * width, dtype=types.UINT8)
 
 
-def autocontrast(images: DataNode, _step: Arguments) -> DataNode:
+def autocontrast(images: DataNode, _context: Arguments) -> DataNode:
     """Stretch each channel to all levels."""
     low = fn.cast(fn.reductions.min(images, axes=[0, 1], keep_dims=True), dtype=types.FLOAT)
     high = fn.cast(fn.reductions.max(images, axes=[0, 1], keep_dims=True), dtype=types.FLOAT)
@@ -120,15 +120,15 @@ def autocontrast(images: DataNode, _step: Arguments) -> DataNode:
     return _levels((images - low * (1.0 - flat)) / scale)
 
 
-def sharpness(images: DataNode, step: Arguments) -> DataNode:
+def sharpness(images: DataNode, context: Arguments) -> DataNode:
     """Blend with a 3 x 3 blur; the outermost pixels stay. Both sides must be more than 2 px."""
     weights = np.ones((3, 3), np.float32) / 13
     weights[1, 1] = 5 / 13
-    blurred = math.floor(fn.filter(images, step.constant(weights), mode="valid", dtype=types.FLOAT) + 0.5)
-    size = step.size()
+    blurred = math.floor(fn.filter(images, context.constant(weights), mode="valid", dtype=types.FLOAT) + 0.5)
+    size = context.size()
     inner = fn.slice(images, start=[1, 1], shape=size - 2, axes=[0, 1])
     change = fn.slice(
-        (blurred - inner) * (1.0 - step.argument(0)),
+        (blurred - inner) * (1.0 - context.argument(0)),
         start=[-1, -1],
         shape=size,
         axes=[0, 1],
@@ -137,9 +137,9 @@ def sharpness(images: DataNode, step: Arguments) -> DataNode:
     return _levels(images + change)
 
 
-def channels(images: DataNode, step: Arguments) -> DataNode:
+def channels(images: DataNode, context: Arguments) -> DataNode:
     """Put channels into the order with a number: half of it is the first one, odd or even tells which is next."""
-    number = fn.cast(math.floor(step.argument(0)), dtype=types.INT32)
+    number = fn.cast(math.floor(context.argument(0)), dtype=types.INT32)
     first = number // 2
     low, high = fn.cast(first == 0, dtype=types.INT32), 2 - fn.cast(first == 2, dtype=types.INT32)
     second = low + (number - 2 * first) * (high - low)
@@ -150,7 +150,7 @@ def channels(images: DataNode, step: Arguments) -> DataNode:
 _STEPS = 16  # levels that are counted side by side
 
 
-def equalize(images: DataNode, step: Arguments) -> DataNode:
+def equalize(images: DataNode, context: Arguments) -> DataNode:
     """Spread each channel's levels by its histogram.
 
     DALI has no histogram that stays on the device. Here `below` counts, for 16 levels at a time, the pixels that are
@@ -158,7 +158,7 @@ def equalize(images: DataNode, step: Arguments) -> DataNode:
     """
     wide = fn.expand_dims(images, axes=[3])
     marks = [
-        step.constant(np.arange(at, at + _STEPS, dtype=np.int32).reshape(1, 1, 1, _STEPS))
+        context.constant(np.arange(at, at + _STEPS, dtype=np.int32).reshape(1, 1, 1, _STEPS))
         for at in range(0, 256, _STEPS)
     ]
     below = fn.cat(

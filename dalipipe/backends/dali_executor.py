@@ -31,8 +31,8 @@ from dalipipe.sampling import Batch
 from dalipipe.sources import Item, Source
 from dalipipe.sources.reading import PAUSES_S
 
-Mended = TypeVar("Mended")
-Mend = Callable[[Batch, Exception], Mended]
+Repaired = TypeVar("Repaired")
+Repair = Callable[[Batch, Exception], Repaired]
 Prepare = Callable[[Sequence[Item], str], tuple[tuple[Any, ...], Any]]
 
 
@@ -95,7 +95,7 @@ def _only(batch: Batch, position: int) -> Batch:
 class _Pipelines:
     """All pipelines of this process, those that are garbage already among them."""
 
-    def abandon(self) -> None:
+    def after_fork(self) -> None:
         """Forget them: DALI waits for ever, or aborts, where a child takes apart what has its threads elsewhere."""
         for known in list(Pipeline._pipes):
             pipeline = known()
@@ -184,11 +184,11 @@ class DaliExecutor:
         """Yield one result for each batch, in order. See `Executor`."""
         return self._epoch(batches, self._repair)
 
-    def _epoch(self, batches: Iterable[Batch], mend: Mend[Mended]) -> Iterator[Result | Mended]:
+    def _epoch(self, batches: Iterable[Batch], repair: Repair[Repaired]) -> Iterator[Result | Repaired]:
         assert not self._running, "an executor runs one epoch at a time"
         self._running = True
         try:
-            yield from self._run(self._restart(batches), mend)
+            yield from self._run(self._restart(batches), repair)
         except Exception as error:  # by no name of this module: an epoch may be closed when they are gone
             if isinstance(error, ResourceError | BackendError):
                 self._forget()  # whatever state that has left it in
@@ -197,8 +197,8 @@ class DaliExecutor:
             self._drain()
             self._running = False
 
-    def _run(self, iterator: DALIGenericIterator, mend: Mend[Mended]) -> Iterator[Result | Mended]:
-        result: Result | Mended
+    def _run(self, iterator: DALIGenericIterator, repair: Repair[Repaired]) -> Iterator[Result | Repaired]:
+        result: Result | Repaired
         while True:
             try:
                 outputs = next(iterator)[0]
@@ -208,7 +208,7 @@ class DaliExecutor:
                 return
             except Exception as error:
                 require_bytes(self._name, error)
-                result = mend(self._ahead.popleft(), error)
+                result = repair(self._ahead.popleft(), error)
                 # DALIGenericIterator schedules the next run after a success only.
                 iterator._schedule_runs(release_outputs=False)
             else:
@@ -287,7 +287,7 @@ class DaliExecutor:
         ]
         return results[0].joined(batch, results[1:])
 
-    def abandon(self) -> None:
+    def after_fork(self) -> None:
         """Forget the parent's pipeline; see `_Pipelines`."""
         global _lost_cuda
         _lost_cuda = _lost_cuda or (self._iterator is not None and self._graph_device == "gpu")

@@ -24,7 +24,7 @@ _FIRST: Final = os.getpid()
 class Threaded(Protocol):
     """Something that has threads."""
 
-    def abandon(self) -> None:
+    def after_fork(self) -> None:
         """Forget the threads, which are another process's, without touching them."""
         ...
 
@@ -55,7 +55,7 @@ def _in_parent() -> None:
 
 def _in_child() -> None:
     for threaded in (*_first, *_known):
-        threaded.abandon()
+        threaded.after_fork()
     _in_parent()
 
 

@@ -245,11 +245,14 @@ class TorchvisionExecutor:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.device = torch.device("cpu")
-        self.abandon()
+        self._start_threads()
         forks.register(self)
 
-    def abandon(self) -> None:
-        """Start with threads of this process's own. See `forks`."""
+    def after_fork(self) -> None:
+        """Leave the threads to the parent, and start others. See `forks`."""
+        self._start_threads()
+
+    def _start_threads(self) -> None:
         self._pool = ThreadPoolExecutor(self.job.num_threads, thread_name_prefix="dalipipe")
 
     @cached_property

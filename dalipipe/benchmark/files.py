@@ -1,4 +1,4 @@
-"""Where a report is written to."""
+"""Where a benchmark is written to."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import importlib.util
 from pathlib import Path
 from typing import Final
 
-from dalipipe.benchmark.report import Report
+from dalipipe.benchmark.report import Benchmark
 from dalipipe.errors import ConfigError
 from dalipipe.writing import ending_of, to_json, write_file
 
 PLOT_ENDINGS: Final = (".png", ".svg", ".pdf")
 
 
-def write_json(report: Report, path: Path) -> None:
-    """Write a report as JSON.
+def write_json(benchmark: Benchmark, path: Path) -> None:
+    """Write a benchmark as JSON.
 
     Raises:
         ConfigError: the file can't be written.
     """
-    text = to_json(report.plain())
+    text = to_json(benchmark.plain())
     write_file(path, lambda file: file.write(text.encode("utf-8")))
 
 
@@ -35,7 +35,7 @@ def require_plot(option: str, path: Path) -> None:
         raise ConfigError(f"{option}: needs matplotlib, got none. Run: pip install matplotlib.")
 
 
-def write_plot(report: Report, path: Path) -> None:
+def write_plot(benchmark: Benchmark, path: Path) -> None:
     """Draw the images per second of every subject that was timed: a bar to the median, a line from least to most.
 
     Raises:
@@ -44,7 +44,7 @@ def write_plot(report: Report, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    ranking = report.ranking[::-1]
+    ranking = benchmark.ranking[::-1]
     spreads = [one.img_per_s for one in ranking]
     middle = [spread.median for spread in spreads]
     ends = [[s.median - s.low for s in spreads], [s.high - s.median for s in spreads]]
@@ -53,7 +53,7 @@ def write_plot(report: Report, path: Path) -> None:
     axes = figure.add_subplot()
     axes.barh([one.name for one in ranking], middle, xerr=ends, color="#4c78a8", ecolor="black", capsize=3)
     axes.set_xlabel("images per second (median; the line goes from the slowest repetition to the fastest)")
-    settings, machine = report.settings, report.environment
+    settings, machine = benchmark.settings, benchmark.environment
     axes.set_title(
         f"{settings['recipe']}, batches of {settings['batch_size']}, {settings['threads']} threads\n{machine['cpu']}",
         fontsize=10,

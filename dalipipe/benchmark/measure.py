@@ -17,7 +17,7 @@ from dalipipe.backends import resolve_backend
 from dalipipe.benchmark.agreement import Agreement, Sample, compare, compare_loosely
 from dalipipe.benchmark.meter import Stretch
 from dalipipe.benchmark.process import SubjectProcess
-from dalipipe.benchmark.report import Measured, Report, environment
+from dalipipe.benchmark.report import Benchmark, Measured, environment
 from dalipipe.benchmark.subjects import CEILING, PEERS, REFERENCE, all_subjects, check_subjects, default_subjects
 from dalipipe.benchmark.training import PARTS, Part, Training, train_in_turns
 from dalipipe.benchmark.work import Work
@@ -107,7 +107,9 @@ Notify = Callable[[str, int, int], None]
 """Told before each step: what comes, how many steps are done, how many there are."""
 
 
-def measure(settings: Settings, notify: Notify = lambda what, done, total: None, start: Start | None = None) -> Report:
+def measure(
+    settings: Settings, notify: Notify = lambda what, done, total: None, start: Start | None = None
+) -> Benchmark:
     """Check that the subjects give the same pictures, then time those that do, in turns.
 
     Each subject runs in a process of its own, which is idle while another is measured.
@@ -164,7 +166,7 @@ def measure(settings: Settings, notify: Notify = lambda what, done, total: None,
             training = _train(settings, fed, (processes[fed], passes[fed], len(source.classes)), steps)
     plain = {**asdict(settings), "data": None if settings.data is None else str(settings.data), "backends": list(names)}
     plain |= {"recipe": recipe.name, "fingerprint": recipe.fingerprint()}
-    return Report(plain, data, facts, tuple(found.values()), training)
+    return Benchmark(plain, data, facts, tuple(found.values()), training)
 
 
 class _Steps:

@@ -62,7 +62,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Report:
+class Benchmark:
     """What was measured, on what, and what was found.
 
     Attributes:

@@ -15,7 +15,7 @@ from dalipipe.cli.console import Bar, printable, results
 from dalipipe.cli.paths import given_path
 
 if TYPE_CHECKING:
-    from dalipipe.benchmark.report import Measured, Report
+    from dalipipe.benchmark.report import Benchmark, Measured
     from dalipipe.benchmark.training import Training
 
 _WIDTH = 100
@@ -106,35 +106,35 @@ def bench(
     if data is None:
         console.print("No DATA given: measuring on generated demonstration pictures.", markup=False)
     with Bar() as bar:
-        report = measure(settings, bar.show)
-    show(report, console)
+        benchmark = measure(settings, bar.show)
+    show(benchmark, console)
     if json is not None:
-        files.write_json(report, json)
+        files.write_json(benchmark, json)
         console.print(f"Everything measured is in {printable(json)}.", markup=False)
     if plot is not None:
-        files.write_plot(report, plot)
+        files.write_plot(benchmark, plot)
         console.print(f"The chart is in {printable(plot)}.", markup=False)
 
 
-def show(report: Report, console: Console) -> None:
-    """Print a report: what was measured, the table, and how far to trust it."""
+def show(benchmark: Benchmark, console: Console) -> None:
+    """Print a benchmark: what was measured, the table, and how far to trust it."""
     if not console.is_terminal:
         console.width = _WIDTH
-    for line in _head(report):
+    for line in _head(benchmark):
         console.print(line, markup=False)
-    console.print(_table(report))
-    for line in _foot(report):
+    console.print(_table(benchmark))
+    for line in _foot(benchmark):
         console.print(line, markup=False)
 
 
-def _head(report: Report) -> list[str]:
-    settings, machine, versions = report.settings, report.environment, report.environment["versions"]
+def _head(benchmark: Benchmark) -> list[str]:
+    settings, machine, versions = benchmark.settings, benchmark.environment, benchmark.environment["versions"]
     names = {"torch": "torch", "torchvision": "torchvision", "nvidia-dali-cuda120": "DALI", "pillow": "Pillow"}
     libraries = ", ".join(f"{shown} {versions[key]}" for key, shown in names.items() if key in versions)
     return [
         "",
-        f"data     {printable(report.data['root'])}: {report.data['images']} images used, "
-        f"{report.data['mean_kb']:.0f} KB on average, from memory",
+        f"data     {printable(benchmark.data['root'])}: {benchmark.data['images']} images used, "
+        f"{benchmark.data['mean_kb']:.0f} KB on average, from memory",
         f"recipe   {settings['recipe']}, batches of {settings['batch_size']}, {settings['threads']} threads or workers",
         f"machine  {machine['cpu']}, {machine['cpus']} CPUs; {machine['gpu'] or 'no GPU used'}",
         f"with     dalipipe {versions['dalipipe']}, {libraries}, Python {versions['python']}",
@@ -143,20 +143,20 @@ def _head(report: Report) -> list[str]:
     ]
 
 
-def _table(report: Report) -> Table:
+def _table(benchmark: Benchmark) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("backend", no_wrap=True)
     for title in ("img/s", "min to max", "x torchvision-pil", "CPU s per\n1,000 img", "first\nbatch s", "peak\nMB"):
         table.add_column(title, justify="right", no_wrap=True)
-    for one in sorted(report.ranking, key=lambda one: one.name == _CEILING):
-        table.add_row(one.name, *_cells(report, one))
-    for one in report.refused:
+    for one in sorted(benchmark.ranking, key=lambda one: one.name == _CEILING):
+        table.add_row(one.name, *_cells(benchmark, one))
+    for one in benchmark.refused:
         table.add_row(one.name, Text("not ranked", style="bold"))
     return table
 
 
-def _cells(report: Report, one: Measured) -> list[str]:
-    speed, ratio = one.img_per_s, report.ratio(one)
+def _cells(benchmark: Benchmark, one: Measured) -> list[str]:
+    speed, ratio = one.img_per_s, benchmark.ratio(one)
     return [
         f"{speed.median:,.0f}",
         f"{speed.low:,.0f} to {speed.high:,.0f}",
@@ -167,15 +167,15 @@ def _cells(report: Report, one: Measured) -> list[str]:
     ]
 
 
-def _foot(report: Report) -> list[str]:
+def _foot(benchmark: Benchmark) -> list[str]:
     lines = [""]
-    for one in report.refused:
+    for one in benchmark.refused:
         because = one.agreement.because if one.agreement else ""
         lines.append(f"{one.name} is not ranked: beside the reference, {because}.")
-    if any(one.name == _CEILING for one in report.ranking):
+    if any(one.name == _CEILING for one in benchmark.ranking):
         lines.append("decode-only is the ceiling on a CPU: DALI decodes, and nothing is done with the pixels.")
-    spread = report.largest_spread
-    rounds = report.settings["repetitions"]
+    spread = benchmark.largest_spread
+    rounds = benchmark.settings["repetitions"]
     if rounds == 1:
         lines.append("One repetition says nothing about noise; take the default of 5 before you believe a figure.")
     elif spread > _NOISY:
@@ -183,8 +183,8 @@ def _foot(report: Report) -> list[str]:
     else:
         lines.append(f"Medians of {rounds} repetitions; the repetitions of a loader lie at most {spread:.0%} apart.")
     lines.append(_ADVICE)
-    if report.training is not None:
-        lines += ["", *_training(report.training, report.settings["batch_size"])]
+    if benchmark.training is not None:
+        lines += ["", *_training(benchmark.training, benchmark.settings["batch_size"])]
     return lines
 
 

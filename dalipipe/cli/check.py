@@ -109,13 +109,13 @@ def check(
     with _quiet_libraries() as terminal, said_on(terminal), Bar(terminal) as bar:
         report = inspect(data, available_threads(), bar.show, loaded)
     _show(report, console, time.monotonic() - start)
-    mend = fixes(report)
+    repairs = fixes(report)
     if json is not None:
         text = json_module.dumps(report.plain(), indent=2, allow_nan=False) + "\n"
         write_file(json, lambda file: file.write(text.encode("ascii")))
     if fix_list is not None:
-        write_file(fix_list, lambda file: file.write(mend.script()))
-    _conclude(report, mend, console, json, fix_list)
+        write_file(fix_list, lambda file: file.write(repairs.script()))
+    _conclude(report, repairs, console, json, fix_list)
     if report.refused or not report.ok:
         raise typer.Exit(FAILED)
 
@@ -207,8 +207,8 @@ def _show_sizes(report: Report, console: Console) -> None:
         ("megapixels", "megapixels", 1, 2),
         ("file, KB", "size_bytes", 1000, 1),
     ):
-        spread = sizes[name]
-        table.add_row(title, *(f"{value / unit:,.{digits}f}" for value in (spread.least, spread.median, spread.most)))
+        extent = sizes[name]
+        table.add_row(title, *(f"{value / unit:,.{digits}f}" for value in (extent.least, extent.median, extent.most)))
     console.print(table)
 
 
@@ -253,7 +253,7 @@ def _show_kind(title: str, entries: list[tuple[str, str]], console: Console) -> 
         console.print(f"    and {len(entries) - _SHOWN:,} more; --json FILE lists all of them", markup=False)
 
 
-def _conclude(report: Report, mend: Fixes, console: Console, json: Path | None, fix_list: Path | None) -> None:
+def _conclude(report: Report, repairs: Fixes, console: Console, json: Path | None, fix_list: Path | None) -> None:
     console.print()
     failing = sum(file.fails for file in report.files)
     if report.refused:
@@ -270,14 +270,14 @@ def _conclude(report: Report, mend: Fixes, console: Console, json: Path | None, 
     if json is not None:
         console.print(f"Everything found is in {printable(json)}.", markup=False)
     if fix_list is not None:
-        todo = f"renames {len(mend.renamed):,} and moves {len(mend.moved):,} to {mend.rejected}"
+        todo = f"renames {len(repairs.renamed):,} and moves {len(repairs.moved):,} to {repairs.rejected}"
         console.print(
             printable(f"{fix_list} {todo}. Read it, then run: sh {fix_list}")
-            if mend.renamed or mend.moved
+            if repairs.renamed or repairs.moved
             else printable(f"{fix_list} has nothing to rename or to move."),
             markup=False,
         )
-    elif mend.renamed or mend.moved:
+    elif repairs.renamed or repairs.moved:
         console.print("Next: --fix-list fix.sh writes a script that renames and moves such files.", markup=False)
     if failing and not report.refused:
         root = shlex.quote(report.root)

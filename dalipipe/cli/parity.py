@@ -19,7 +19,7 @@ from dalipipe.recipes import Recipe, list_recipes
 from dalipipe.writing import ending_of, write_file
 
 if TYPE_CHECKING:
-    from dalipipe.parity import Report, Row
+    from dalipipe.parity import Comparison, Row
 
 _WIDTH = 132
 
@@ -89,14 +89,14 @@ def parity(
         console.print("No DATA given: comparing on generated demonstration pictures.", markup=False)
     source = open_images(data)
     indices = spread_out(len(source), images)
-    reports = []
+    comparisons = []
     with Bar() as bar:
         for loaded in recipes:
-            reports.append(compare(source, loaded, settings, indices, bar.show))
-            _show(reports[-1], console)
-    _write(reports, json, picture)
-    _conclude(reports, console, json, picture)
-    if not all(report.ok for report in reports):
+            comparisons.append(compare(source, loaded, settings, indices, bar.show))
+            _show(comparisons[-1], console)
+    _write(comparisons, json, picture)
+    _conclude(comparisons, console, json, picture)
+    if not all(comparison.ok for comparison in comparisons):
         raise typer.Exit(FAILED)
 
 
@@ -128,15 +128,17 @@ def _require_picture(path: Path | None) -> None:
         raise ConfigError(f"--picture: must end in .png, .jpg or .webp, got {path.name!r}. Rename it.")
 
 
-def _show(report: Report, console: Console) -> None:
+def _show(comparison: Comparison, console: Console) -> None:
     console.print()
-    console.print(Text.assemble((report.recipe, "bold"), f"  {report.images} images, {report.draws} draws of each"))
-    for name, reason in report.refused.items():
+    console.print(
+        Text.assemble((comparison.recipe, "bold"), f"  {comparison.images} images, {comparison.draws} draws of each")
+    )
+    for name, reason in comparison.refused.items():
         console.print(f"{name} refuses it: {printable(reason)}", markup=False)
-    if report.unreadable:
-        some = ", ".join(printable(Path(name).name) for name in report.unreadable[:3])
-        console.print(f"{len(report.unreadable)} can't be read and are left out: {some}", markup=False)
-    if not report.rows:
+    if comparison.unreadable:
+        some = ", ".join(printable(Path(name).name) for name in comparison.unreadable[:3])
+        console.print(f"{len(comparison.unreadable)} can't be read and are left out: {some}", markup=False)
+    if not comparison.rows:
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("backend", "step"):
@@ -145,39 +147,42 @@ def _show(report: Report, console: Console) -> None:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("worst image", overflow="ellipsis", no_wrap=True)
-    for row in report.rows:
+    for row in comparison.rows:
         table.add_row(*_cells(row), style="" if row.ok else "bold red")
     console.print(table)
-    for row in report.rows:
+    for row in comparison.rows:
         if not row.ok:
             console.print(f"  {row.backend}, {row.step}: {printable(row.problem)}", style="red", markup=False)
 
 
 def _cells(row: Row) -> list[str]:
-    spread, tolerance = row.spread, row.tolerance
+    difference, tolerance = row.difference, row.tolerance
     step = row.step if row.position is None or row.position == 0 else f"{row.position}. {row.step}"
     allowed = f"{tolerance.mean_abs:.3g}, {tolerance.max_abs:.3g}"
-    figures = [f"{spread.mean_abs:.4f}", f"{spread.p99_abs:.3g}", f"{spread.max_abs:.3g}"]
+    figures = [f"{difference.mean_abs:.4f}", f"{difference.p99_abs:.3g}", f"{difference.max_abs:.3g}"]
     worst = printable("/".join(Path(row.worst).parts[-2:])) if row.worst else "none"
     mark = "" if row.ok else "BEYOND"  # colours don't reach a file or a pipe
     return [row.backend, step, *figures, allowed, f"{row.over} of {row.images}", mark, worst]
 
 
-def _write(reports: list[Report], json: Path | None, picture: Path | None) -> None:
+def _write(comparisons: list[Comparison], json: Path | None, picture: Path | None) -> None:
     if json is not None:
-        plain = {"ok": all(report.ok for report in reports), "recipes": [report.plain() for report in reports]}
+        plain = {
+            "ok": all(comparison.ok for comparison in comparisons),
+            "recipes": [comparison.plain() for comparison in comparisons],
+        }
         text = json_module.dumps(plain, indent=2, allow_nan=False) + "\n"
         write_file(json, lambda file: file.write(text.encode("utf-8")))
     if picture is not None:
         from dalipipe.pictures import draw_worst, save
 
-        save(draw_worst(reports), picture)
+        save(draw_worst(comparisons), picture)
 
 
-def _conclude(reports: list[Report], console: Console, json: Path | None, picture: Path | None) -> None:
+def _conclude(comparisons: list[Comparison], console: Console, json: Path | None, picture: Path | None) -> None:
     console.print()
-    beyond = [row for report in reports for row in report.rows if not row.ok]
-    backends = sorted({row.backend for report in reports for row in report.rows})
+    beyond = [row for comparison in comparisons for row in comparison.rows if not row.ok]
+    backends = sorted({row.backend for comparison in comparisons for row in comparison.rows})
     if beyond:
         console.print(f"{len(beyond)} rows are beyond their tolerance; see above.", style="bold red")
     elif backends:

@@ -84,7 +84,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Extent:
     """The least, the middle and the greatest of some values."""
 
     least: float
@@ -132,8 +132,8 @@ class Report:
             rows.append(Tally(part, label, good, failing, len(files) - failing - good))
         return rows
 
-    def sizes(self) -> dict[str, Spread]:
-        """Return the spread of width_px, height_px, megapixels and size_bytes over the images that don't fail."""
+    def sizes(self) -> dict[str, Extent]:
+        """Return the extent of width_px, height_px, megapixels and size_bytes over the images that don't fail."""
         kept = [file for file in self.files if not file.fails and file.width and file.height]
         if not kept:
             return {}
@@ -143,7 +143,7 @@ class Report:
         )
         measured = {"width_px": width, "height_px": height, "megapixels": width * height / 1e6, "size_bytes": size}
         return {
-            name: Spread(float(values.min()), float(np.median(values)), float(values.max()))
+            name: Extent(float(values.min()), float(np.median(values)), float(values.max()))
             for name, values in measured.items()
         }
 
@@ -172,8 +172,8 @@ class Report:
                 for row in self.tallies()
             ],
             "sizes": {
-                name: {"min": spread.least, "median": spread.median, "max": spread.most}
-                for name, spread in self.sizes().items()
+                name: {"min": extent.least, "median": extent.median, "max": extent.most}
+                for name, extent in self.sizes().items()
             },
             "duplicates": [
                 {"across": one.across, "files": [self.files[position].name for position in one.positions]}

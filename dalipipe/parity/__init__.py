@@ -1,7 +1,7 @@
 """Whether each backend makes the same of an image as the reference: tolerances, comparison, report."""
 
 from dalipipe.parity.comparing import WHOLE, Settings, compare, refusals
-from dalipipe.parity.comparison import Gathered, Report, Row, Worst
+from dalipipe.parity.comparison import Comparison, Gathered, Row, Worst
 from dalipipe.parity.images import open_images, spread_out
 from dalipipe.parity.tolerances import (
     DRIFT_LEVELS,
@@ -10,7 +10,7 @@ from dalipipe.parity.tolerances import (
     REFERENCE,
     TOLERANCES,
     WORST_LEVELS,
-    Spread,
+    Difference,
     Tolerance,
     tolerance_of,
     tolerance_of_recipe,
@@ -24,11 +24,11 @@ __all__ = [
     "TOLERANCES",
     "WHOLE",
     "WORST_LEVELS",
+    "Comparison",
+    "Difference",
     "Gathered",
-    "Report",
     "Row",
     "Settings",
-    "Spread",
     "Tolerance",
     "Worst",
     "compare",

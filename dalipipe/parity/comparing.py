@@ -20,7 +20,7 @@ from dalipipe.backends.torchvision import apply, decode, with_channels
 from dalipipe.decisions import randomness
 from dalipipe.decisions.program import Program, program
 from dalipipe.errors import BackendError
-from dalipipe.parity.comparison import Gathered, Levels, Report
+from dalipipe.parity.comparison import Comparison, Gathered, Levels
 from dalipipe.parity.steps import LARGEST_PX, Items, Step, framed, run, size_after, steps_of
 from dalipipe.parity.tolerances import REFERENCE, TOLERANCES, Tolerance, combined, tolerance_of, tolerance_of_recipe
 from dalipipe.recipes import Recipe
@@ -62,7 +62,7 @@ def compare(
     settings: Settings,
     indices: Sequence[int] | None = None,
     progress: Progress | None = None,
-) -> Report:
+) -> Comparison:
     """Compare backends with the reference on some images.
 
     Args:
@@ -78,7 +78,7 @@ def compare(
     """
     chosen = list(range(len(source)) if indices is None else indices)
     refused = refusals(recipe, settings.backends)
-    comparison = _Comparison(source, recipe, settings, [name for name in settings.backends if name not in refused])
+    comparison = _Comparing(source, recipe, settings, [name for name in settings.backends if name not in refused])
     done = 0
     for samples in comparison.portions(chosen):
         comparison.compare(samples)
@@ -86,7 +86,7 @@ def compare(
         if progress is not None:
             progress(recipe.name, done, len(chosen))
     rows = tuple(gathered.row(*key) for key, gathered in sorted(comparison.gathered.items(), key=_row_order))
-    return Report(recipe.name, rows, refused, tuple(comparison.unreadable), len(chosen), settings.draws)
+    return Comparison(recipe.name, rows, refused, tuple(comparison.unreadable), len(chosen), settings.draws)
 
 
 def _row_order(entry: tuple[tuple[str, int | None, str], Gathered]) -> tuple[str, float]:
@@ -120,7 +120,7 @@ class _Sample:
     before: tuple[NDArray[np.uint8], ...]
 
 
-class _Comparison:
+class _Comparing:
     """A recipe on some backends, portion by portion."""
 
     def __init__(self, source: Source, recipe: Recipe, settings: Settings, backends: Sequence[str]) -> None:

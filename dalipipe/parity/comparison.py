@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dalipipe.parity.tolerances import Spread, Tolerance
+from dalipipe.parity.tolerances import Difference, Tolerance
 
 Levels = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ class Row:
         position: Of the op in the recipe, from 1; 0 for decoding, None for the whole.
         backend: Which was compared.
         tolerance: What it is held to.
-        spread: What was found.
+        difference: What was found.
         images: How many images were compared, each draw counting as one.
         over: How many of them exceed the largest difference, or have no image on the backend.
         worst: The name of the worst image.
@@ -54,7 +54,7 @@ class Row:
     position: int | None
     backend: str
     tolerance: Tolerance
-    spread: Spread
+    difference: Difference
     images: int
     over: int
     worst: str
@@ -68,9 +68,9 @@ class Row:
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        spread = {name: value if math.isfinite(value) else None for name, value in vars(self.spread).items()}
+        difference = {name: value if math.isfinite(value) else None for name, value in vars(self.difference).items()}
         names = ("step", "position", "backend", "images", "over", "worst", "ok", "problem")
-        return {**{name: getattr(self, name) for name in names}, **spread, "tolerance": vars(self.tolerance)}
+        return {**{name: getattr(self, name) for name in names}, **difference, "tolerance": vars(self.tolerance)}
 
 
 class Gathered:
@@ -133,31 +133,31 @@ class Gathered:
             heapq.heappop(self._worst)
 
     @property
-    def spread(self) -> Spread:
+    def difference(self) -> Difference:
         """What was found; infinite where an image is missing or holds what is not a number."""
         if self._missing:
-            return Spread(math.inf, math.inf, math.inf, 1.0)
+            return Difference(math.inf, math.inf, math.inf, 1.0)
         if self._size == 0:
-            return Spread(0.0, 0.0, 0.0, 0.0)
+            return Difference(0.0, 0.0, 0.0, 0.0)
         at = int(np.searchsorted(np.cumsum(self._counts), 0.99 * self._size))
         p99 = min(at / _BINS_PER_LEVEL, self._max)
-        return Spread(self._sum / self._size, p99, self._max, self._differ / self._size)
+        return Difference(self._sum / self._size, p99, self._max, self._differ / self._size)
 
     def row(self, step: str, position: int | None, backend: str) -> Row:
         """Return what was gathered."""
         worst = sorted(self._worst, reverse=True)
-        problem = self.tolerance.problem(self.spread)
+        problem = self.tolerance.problem(self.difference)
         if self._missing:
             problem = f"{self._missing} images are missing, or of another size, or not numbers"
         named = worst[0].name if worst and worst[0].mean_abs > 0 else ""
         shown = tuple(one for one in worst if one.found is not None)
         return Row(
-            step, position, backend, self.tolerance, self.spread, self._images, self._over, named, problem, shown
+            step, position, backend, self.tolerance, self.difference, self._images, self._over, named, problem, shown
         )
 
 
 @dataclass(frozen=True)
-class Report:
+class Comparison:
     """How the backends compare on one recipe.
 
     Attributes:

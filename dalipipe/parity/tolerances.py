@@ -34,7 +34,7 @@ class Tolerance:
     share: float
     because: str
 
-    def problem(self, found: Spread) -> str:
+    def problem(self, found: Difference) -> str:
         """Return which limit a measured difference exceeds; "" where it keeps to all of them.
 
         What is not a number exceeds every limit.
@@ -49,7 +49,7 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Difference:
     """A measured difference in levels of 255, and the fraction of values that differ at all."""
 
     mean_abs: float

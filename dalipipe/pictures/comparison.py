@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dalipipe.parity import Report, Worst
+from dalipipe.parity import Comparison, Worst
 from dalipipe.pictures.canvas import GREY, INK, Canvas
 
 _TILE, _GAP, _MARGIN = 224, 16, 28
@@ -18,12 +18,12 @@ _VISIBLE = 128.0  # levels that the largest difference of a picture is shown as
 _LIMIT = 64
 
 
-def draw_worst(reports: Sequence[Report]) -> Image.Image:
+def draw_worst(comparisons: Sequence[Comparison]) -> Image.Image:
     """Return a picture with a row for each backend's worst images: reference, backend, difference.
 
     Where a recipe is compared alone, its worst four; of several recipes one each.
     """
-    rows = _rows(reports)
+    rows = _rows(comparisons)
     width = 2 * _MARGIN + 3 * _TILE + 2 * _GAP
     canvas = Canvas(width, 2 * _MARGIN + 64 + _ROW * max(1, len(rows)))
     canvas.text((_MARGIN, _MARGIN - 6), "What differs most from the reference", 22)
@@ -37,10 +37,13 @@ def draw_worst(reports: Sequence[Report]) -> Image.Image:
     return canvas.image
 
 
-def _rows(reports: Sequence[Report]) -> list[tuple[str, str, Worst]]:
-    many = 4 if len(reports) == 1 else 1
+def _rows(comparisons: Sequence[Comparison]) -> list[tuple[str, str, Worst]]:
+    many = 4 if len(comparisons) == 1 else 1
     return [
-        (report.recipe, row.backend, worst) for report in reports for row in report.rows for worst in row.shown[:many]
+        (comparison.recipe, row.backend, worst)
+        for comparison in comparisons
+        for row in comparison.rows
+        for worst in row.shown[:many]
     ]
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from dalipipe.parity import MEASURED, TOLERANCES, Gathered, Spread, Tolerance, tolerance_of, tolerance_of_recipe
+from dalipipe.parity import MEASURED, TOLERANCES, Difference, Gathered, Tolerance, tolerance_of, tolerance_of_recipe
 from dalipipe.parity.tolerances import EXACT, combined
 from dalipipe.recipes import Recipe, ops
 from dalipipe.recipes.primitives import Family
@@ -23,7 +23,7 @@ def test_one_grey_level_too_many_is_beyond_exact():
     assert gathered(levels, levels, EXACT).ok
     row = gathered(worse, levels, EXACT)
     assert not row.ok
-    assert (row.over, row.worst, row.spread.max_abs) == (1, "image", 1.0)
+    assert (row.over, row.worst, row.difference.max_abs) == (1, "image", 1.0)
     assert gathered(worse, levels, Tolerance(1, 1, 1, "")).ok
     for tight in (Tolerance(0.5, 1, 1, ""), Tolerance(1, 1e-4, 1, ""), Tolerance(1, 1, 1e-4, "")):
         assert not gathered(worse, levels, tight).ok
@@ -39,8 +39,8 @@ def test_what_is_missing_or_no_number_or_of_another_size_is_beyond_every_toleran
     lost = Gathered(loose)
     lost.add_missing(("image", 0))
     assert not lost.row("step", 1, "dali-cpu").ok
-    assert not loose.problem(Spread(0, 0, 0, 0))
-    assert loose.problem(Spread(math.nan, 0, 0, 0))
+    assert not loose.problem(Difference(0, 0, 0, 0))
+    assert loose.problem(Difference(math.nan, 0, 0, 0))
 
 
 def test_the_figures_are_those_of_all_images_and_padding_does_not_dilute_them():
@@ -50,7 +50,7 @@ def test_the_figures_are_those_of_all_images_and_padding_does_not_dilute_them():
         found[0, :5] += off
         into.add((f"image {number}", 0), found, np.zeros((1, 10, 10)), 50)
     row = into.row("step", 1, "dali-cpu")
-    assert row.spread == Spread(1.0, 2.0, 2.0, 0.5)
+    assert row.difference == Difference(1.0, 2.0, 2.0, 0.5)
     assert (row.images, row.over, row.worst) == (2, 1, "image 1")
 
 

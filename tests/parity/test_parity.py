@@ -105,7 +105,7 @@ def test_every_recipe_is_the_references_on_tiny_and_thin_images(thin_images, nam
 
 def test_what_is_compared_is_bounded_in_memory_where_sizes_differ():
     long = [np.zeros(size, np.uint8) for size in ((9000, 1, 3), (1, 9000, 3))]
-    comparison = comparing._Comparison(Items(long * 9), Recipe.load("cifar-eval"), Settings(ON_CPU, draws=1), ON_CPU)
+    comparison = comparing._Comparing(Items(long * 9), Recipe.load("cifar-eval"), Settings(ON_CPU, draws=1), ON_CPU)
     sizes = [len(portion) for portion in comparison.portions(range(18))]
     assert sum(sizes) == 18
     assert max(sizes) * 3 * 2048**2 <= 64e6
