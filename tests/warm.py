@@ -1,13 +1,14 @@
 """Processes that start quickly: forked from one that has imported what takes seconds, and that has no threads.
 
 `run_apart` is for what may crash, or is measured, in a process of its own; `run_ranks` for several that find what
-torchrun puts into the environment. What only a real start shows (how an interpreter ends, the command line, torchrun
-itself, the examples) is tested with real ones.
+torchrun puts into the environment; `Served` for one that answers on its standard output. What only a real start shows
+(how an interpreter ends, the command line, torchrun itself, the examples) is tested with real ones.
 """
 
 import multiprocessing
 import os
 import pickle
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -64,6 +65,39 @@ def started(target: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
     finally:
         process.kill()
         process.join(60)
+
+
+class Served:
+    """A process that reads standard input and writes standard output, as subprocess.Popen has it.
+
+    Args:
+        target: A function of a module that can be imported; what the process does.
+    """
+
+    def __init__(self, target: Callable[[], None]) -> None:
+        (requests, asked), (answered, answers) = _context.Pipe(duplex=False), _context.Pipe(duplex=False)
+        self._process = _context.Process(target=_serve, args=(target, requests, answers))
+        self._process.start()
+        self.pid = self._process.pid
+        self.stdin = os.fdopen(os.dup(asked.fileno()), "w")
+        self.stdout = os.fdopen(os.dup(answered.fileno()))
+        for end in (requests, asked, answered, answers):
+            end.close()
+
+    def wait(self) -> int | None:
+        """Wait until it has ended, and return its exit status."""
+        self._process.join(LIMIT_S)
+        return self._process.exitcode
+
+
+def _serve(target: Callable[[], None], requests: Any, answers: Any) -> None:
+    os.setsid()
+    os.dup2(requests.fileno(), 0)
+    os.dup2(answers.fileno(), 1)
+    for end in (requests, answers):
+        end.close()
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lives
+    target()
 
 
 def _run_all(environments: list[dict[str, str]], target: Callable[..., Any], arguments: tuple[Any, ...]) -> list[Any]:

@@ -1,11 +1,16 @@
 import json
+import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from dalipipe.benchmark import measure as measuring
+from dalipipe.benchmark import process as starting
+from dalipipe.benchmark import worker
 from dalipipe.cli import app
+from tests.warm import Served
 
 ENDING = ("--repetitions", "2", "--seconds", "0.1", "--threads", "1", "--batch-size", "8")
 
@@ -14,7 +19,26 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_a_benchmark_from_end_to_end(make_image_folder, tmp_path, monkeypatch):
+@pytest.fixture
+def started(monkeypatch):
+    """What is started for a subject: the first as people start it, the others forked from a process that is warm."""
+    commands = []
+
+    def start(command, **options):
+        commands.append(command)
+        return subprocess.Popen(command, **options) if len(commands) == 1 else Served(worker.main)
+
+    monkeypatch.setattr(starting, "subprocess", SimpleNamespace(Popen=start, PIPE=subprocess.PIPE))
+    return commands
+
+
+@pytest.fixture
+def warm(started):
+    """Let every process of a subject be forked from one that is warm."""
+    started.append("as if one had been started")
+
+
+def test_a_benchmark_from_end_to_end(make_image_folder, started, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     root, out = make_image_folder(sizes=((101, 67), (59, 83))), tmp_path / "bench.json"
     names = "dali-cpu-stock,torchvision-pil,decode-only"
@@ -101,7 +125,7 @@ def test_a_network_is_set_beside_its_loader(make_image_folder, fakes, tmp_path):
     assert len(training["rounds"]["both"]) == 2
 
 
-def test_a_network_is_trained_from_end_to_end(make_image_folder):
+def test_a_network_is_trained_from_end_to_end(make_image_folder, warm):
     choice = ("--backends", "torchvision-pil", "--recipe", "cifar-train", "--model", "resnet18")
     result = run("bench", make_image_folder(), *choice, *ENDING)
     assert result.exit_code == 0, result.stderr
@@ -164,7 +188,7 @@ def test_a_gpu_that_is_not_there_is_one_line(make_image_folder, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["dali-cpu-stock", "torchvision-pil"])
-def test_a_file_that_is_no_image_is_named_in_one_line(make_image_folder, name):
+def test_a_file_that_is_no_image_is_named_in_one_line(make_image_folder, warm, name):
     root = make_image_folder()
     (root / "bee" / "bee_1.png").write_bytes(b"no image")
     result = run("bench", root, "--backends", name, *ENDING)
