@@ -1,7 +1,8 @@
 """Which way up a photo is to be shown, as its camera noted it: Exif's orientation; pure, compiled by Numba.
 
 Source: Exif 2.32, tag 0x0112; `torchvision.io.decode_image(apply_exif_orientation=True)`, which looks at JPEG and PNG
-files only, and `PIL.ImageOps.exif_transpose`.
+files only, and `PIL.ImageOps.exif_transpose`. Neither can be called from DALI's threads, which run without the GIL, and
+DALI's own reader of the tag turns what it decodes, where a window needs to know the turn beforehand: so it is read here.
 """
 
 from __future__ import annotations
