@@ -95,11 +95,11 @@ def check(
     from dalipipe.inspection import fixes, inspect
     from dalipipe.loading import available_threads  # torch takes seconds to import, which --help should not
     from dalipipe.recipes import Recipe
-    from dalipipe.training.config import DEMO, TrainConfig
+    from dalipipe.training.choice import choose_recipes
+    from dalipipe.training.config import TrainConfig
 
     require_places({"--json": json, "--fix-list": fix_list}, [data, recipe])
-    of_train: str = DEMO["recipe"] if data is None else TrainConfig.model_fields["recipe"].default
-    loaded = Recipe.load(recipe or of_train)
+    loaded = Recipe.load(recipe) if recipe else choose_recipes(TrainConfig(data=data)).train
     console = results(beside=(json, fix_list))
     if not console.is_terminal:
         console.width = _WIDTH

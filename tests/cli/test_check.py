@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import select
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from dalipipe import inspection
 from dalipipe.cli import app
 from dalipipe.compilation import kept
+from tests.warm import started
 
 HTML = b"<html>no such page</html>"
 
@@ -134,7 +136,7 @@ def test_an_image_that_the_recipe_cannot_use_fails_by_name_and_is_not_moved(good
     assert result.exit_code == 1
     assert "not fit for the recipe: 1" in result.stdout
     assert "9000 x 1 px" in result.stdout
-    assert "(recipe imagenet-eval)" in result.stdout
+    assert "(recipe resnet18-train-eval)" in result.stdout
     assert "has nothing to rename or to move" in result.stdout
     assert run(good, "--recipe", "cifar-train").exit_code == 0
     refused = run(good, "--recipe", "text-eda")
@@ -207,18 +209,25 @@ def test_interrupted_it_ends_with_130_and_gives_standard_error_back(good, monkey
     assert capfd.readouterr().err == "afterwards"
 
 
+def check_on(terminal, folder):
+    """Check a folder in a process whose standard error is a terminal."""
+    os.environ["TERM"] = "xterm"
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(terminal, os.O_WRONLY | os.O_NOCTTY), 2)
+    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - for as long as the process lives
+    app(["check", folder])
+
+
 def test_on_a_terminal_there_is_a_bar_and_no_complaints_of_decoders(messy):
     parent, child = pty.openpty()
-    command = [sys.executable, "-m", "dalipipe", "check", str(messy)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=child, env={**os.environ, "TERM": "xterm"}) as job:
-        os.close(child)
-        shown = b""
-        try:
-            while part := os.read(parent, 65536):
-                shown += part
-        except OSError:  # how Linux says that the other end is closed
-            pass
+    with started(check_on, os.ttyname(child), str(messy)) as job:
+        shown, running = b"", True
+        while running:
+            running = job.is_alive()
+            while select.select([parent], [], [], 0.05)[0]:
+                shown += os.read(parent, 65536)
+        assert job.exitcode == 1
+    os.close(child)
     os.close(parent)
-    assert job.returncode == 1
     assert b"9/9" in shown
     assert b"Premature" not in shown
