@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from dalipipe import samples
@@ -73,25 +76,47 @@ def preview(
         raise SourceError(f"preview: some image must be usable, got none ({reasons[0]}). Check the files.")
     if bad:
         _log.warning("preview: %d images can't be used and are left out: %s", len(bad), listed(reasons, separator="; "))
-    originals = [decode(source.item(int(indices[position])), loaded).permute(1, 2, 0).numpy() for position in good]
-    words = [
-        [decided(loaded, seed, number, int(indices[position]), original.shape[:2]) for number in epochs]
-        for position, original in zip(good, originals, strict=True)
-    ]
-    below = _LINE * max(len(lines) for row in words for lines in row) + 6 if decisions else 0
-    pitch = _TILE + _GAP + below
-    width = 2 * _MARGIN + _LABEL + (1 + len(epochs)) * (_TILE + _GAP)
-    canvas = Canvas(width, _HEAD + len(good) * pitch + _MARGIN)
-    _headline(canvas, loaded, epochs, width)
+    rows = []
     for row, position in enumerate(good):
-        index, top = int(indices[position]), _HEAD + row * pitch
-        canvas.text((_MARGIN, top + 46), source.classes[int(source.labels[index])], 14, INK, _LABEL - 14)
-        canvas.text((_MARGIN, top + 66), Path(name_of(source, index)).name, 11, GREY, _LABEL - 14)
-        canvas.tile((_column(0), top), originals[row], _TILE)
-        for place in range(len(epochs)):
-            canvas.tile((_column(1 + place), top), made[place][row], _TILE)
-            for line, text in enumerate(words[row][place] if decisions else ()):
-                canvas.text((_column(1 + place), top + _TILE + 3 + line * _LINE), text, 10, GREY, _TILE)
+        index = int(indices[position])
+        original = decode(source.item(index), loaded).permute(1, 2, 0).numpy()
+        words = [decided(loaded, seed, number, index, original.shape[:2]) if decisions else [] for number in epochs]
+        rows.append(_Row(index, original, [images[row] for images in made], words))
+    return _sheet(source, loaded, epochs, rows)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """An image and what became of it.
+
+    Attributes:
+        index: In its source.
+        original: (H, W, C), as it is.
+        made: (H, W, C), for each epoch.
+        words: What was decided in each epoch, a line a step; no lines where that is not shown.
+    """
+
+    index: int
+    original: NDArray[np.uint8]
+    made: Sequence[NDArray[np.uint8]]
+    words: Sequence[Sequence[str]]
+
+
+def _sheet(source: Source, recipe: Recipe, epochs: range, rows: Sequence[_Row]) -> Image.Image:
+    lines = max(len(words) for row in rows for words in row.words)
+    pitch = _TILE + _GAP + (_LINE * lines + 6 if lines else 0)
+    width = 2 * _MARGIN + _LABEL + (1 + len(epochs)) * (_TILE + _GAP)
+    canvas = Canvas(width, _HEAD + len(rows) * pitch + _MARGIN)
+    _headline(canvas, recipe, epochs, width)
+    for number, row in enumerate(rows):
+        top = _HEAD + number * pitch
+        canvas.text((_MARGIN, top + 46), source.classes[int(source.labels[row.index])], 14, INK, _LABEL - 14)
+        canvas.text((_MARGIN, top + 66), Path(name_of(source, row.index)).name, 11, GREY, _LABEL - 14)
+        canvas.tile((_column(0), top), row.original, _TILE)
+        for place, (image, words) in enumerate(zip(row.made, row.words, strict=True), 1):
+            canvas.tile((_column(place), top), image, _TILE)
+            for line, text in enumerate(words):
+                canvas.text((_column(place), top + _TILE + 3 + line * _LINE), text, 10, GREY, _TILE)
     return canvas.image
 
 
