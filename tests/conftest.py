@@ -23,7 +23,35 @@ from pytest_timeout import is_debugging
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
+TESTS = Path(__file__).parent
 WORKERS = 2  # processes that share the whole suite; each takes about 1.5 GB
+
+# What needs no compiled kernels, or asks for them last: folders, and beginnings of files' names.
+WITHOUT_KERNELS = (
+    "compilation/",
+    "sources/test_array",
+    "sources/test_base",
+    "sources/test_duplicates",
+    "sources/test_folder",
+    "sources/test_split",
+    "test_adapt",
+    "test_api",
+    "test_house",
+    "test_recipe_",
+    "test_samples",
+    "test_sampling",
+    "test_translate.",
+    "test_writing",
+    "text/",
+    "training/test_config",
+    "training/test_foreign",
+    "training/test_malformed",
+    "training/test_metrics",
+    "training/test_models",
+    "training/test_record",
+    "training/test_stopping",
+    "training/test_weights",
+)
 
 # (height, width): odd, prime and unequal, so that a swapped axis or a wrong rounding shows.
 ODD_SIZES = ((17, 11), (31, 47), (101, 67), (59, 83), (13, 19))
@@ -56,10 +84,24 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     if option.usepdb or option.trace or option.capture == "no" or option.collectonly:
         return
-    tests = Path(__file__).parent
-    if any(tests.is_relative_to(Path(argument).resolve()) for argument in config.args):
+    if any(TESTS.is_relative_to(Path(argument).resolve()) for argument in config.args):
         # A file's tests stay together, as do their fixtures, until a worker has none left and takes over some.
         option.numprocesses, option.dist = WORKERS, "worksteal"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the second of two processes begin with what needs no kernels, while the first compiles them for both.
+
+    pytest-xdist gives each process its half of the tests, in their order.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    quick = [item for item in items if item.path.relative_to(TESTS).as_posix().startswith(WITHOUT_KERNELS)]
+    known = set(quick)
+    others = [item for item in items if item not in known]
+    half = len(items) // 2
+    items[:] = [*others[:half], *quick, *others[half:]]
 
 
 _nearly_over = pytest.StashKey[threading.Timer]()

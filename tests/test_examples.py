@@ -1,5 +1,7 @@
 """Every script in examples/ runs as it stands."""
 
+import contextlib
+import io
 import os
 import pickle
 import re
@@ -11,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
+
+from tests.warm import run_ranks
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -25,9 +29,9 @@ std = [0.5]
 """
 
 
-def run(script, *arguments, launcher=()):
+def run(script, *arguments):
     return subprocess.run(
-        [sys.executable, *launcher, EXAMPLES / script, *map(str, arguments)],
+        [sys.executable, EXAMPLES / script, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -96,12 +100,18 @@ def test_a_lightning_module_is_fed(run_here, make_image_folder, tiny, tmp_path):
     assert re.fullmatch(r"validation accuracy [01]\.\d{3}", lines[-1])
 
 
+def run_as_rank(script, arguments):
+    """Return the lines that a script prints in this process."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+    return printed.getvalue().splitlines()
+
+
 def test_two_processes_train_together_and_count_every_image_once(make_image_folder, tiny):
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    options = ("--recipe", tiny, "--epochs", 2, "--batch-size", 3)
-    result = run("ddp.py", make_image_folder(per_class=5), *options, launcher=launcher)
-    assert result.returncode == 0, result.stderr[-2000:]
-    lines = result.stdout.splitlines()
+    arguments = (make_image_folder(per_class=5), "--recipe", tiny, "--epochs", 2, "--batch-size", 3)
+    lines, others = run_ranks(run_as_rank, 2, "ddp.py", arguments)  # as torchrun starts them
+    assert others == []
     assert [line.split(":")[0] for line in lines] == ["epoch 1", "epoch 2"]
     assert all(line.endswith("of 3 validation images right") for line in lines)
 
@@ -109,7 +119,8 @@ def test_two_processes_train_together_and_count_every_image_once(make_image_fold
 def test_every_example_has_its_test():
     tests = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
     for script in EXAMPLES.glob("*.py"):
-        assert re.search(rf'(run|run_here)\("{script.name}"|"examples/{script.name}"', tests), script.name
+        called = rf'(run|run_here|run_ranks)\((run_as_rank, 2, )?"{script.name}"'
+        assert re.search(rf'{called}|"examples/{script.name}"', tests), script.name
 
 
 def test_those_that_train_on_images_are_short():

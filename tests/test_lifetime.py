@@ -1,50 +1,50 @@
 """Memory, threads and files stay as they were, however long a loader lives; Ctrl-C ends a run at once."""
 
-import json
+import gc
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+
+import dalipipe
+from dalipipe.recipes import ops
+from tests.warm import run_apart
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_GROWTH = 30  # MB after warm-up; allocators keep some of what they were given
 BACKENDS = ["dali-cpu", "dali-cpu-stock", "torchvision"]
 
-MEASURE = """
-import gc, json, sys
-import psutil
-import dalipipe
-from dalipipe import ops
 
-recipe = dalipipe.Recipe(name="test", ops=(ops.RandomResizedCrop(size=64), ops.RandomHorizontalFlip()))
-process = psutil.Process()
+def readings(folder, backend):
+    """Return memory in MB, threads and files of this process, after so many iterators and so many epochs."""
+    recipe = dalipipe.Recipe(name="test", ops=(ops.RandomResizedCrop(size=64), ops.RandomHorizontalFlip()))
+    process, found = psutil.Process(), []
 
+    def note():
+        gc.collect()
+        found.append((round(process.memory_info().rss / 1e6, 1), process.num_threads(), process.num_fds()))
 
-def now():
-    gc.collect()
-    return [round(process.memory_info().rss / 1e6, 1), process.num_threads(), process.num_fds()]
+    loader = dalipipe.DataLoader(folder, 4, True, recipe=recipe, backend=backend, seed=0, num_threads=2)
+    for _ in range(10):  # warm-up
+        list(loader)
+    note()
+    for number in range(1, 201):
+        for _images, _labels in loader:
+            break
+        if number % 25 == 0:
+            note()
+    for number in range(1, 51):
+        for _images, _labels in loader:
+            pass
+        if number % 10 == 0:
+            note()
+    loader.close()
+    return found
 
-
-loader = dalipipe.DataLoader(sys.argv[1], 4, True, recipe=recipe, backend=sys.argv[2], seed=0, num_threads=2)
-for _ in range(10):  # warm-up
-    list(loader)
-readings = {"iterators": [now()], "epochs": []}
-for number in range(1, 201):
-    for _images, _labels in loader:
-        break
-    if number % 25 == 0:
-        readings["iterators"].append(now())
-for number in range(1, 51):
-    for _images, _labels in loader:
-        pass
-    if number % 10 == 0:
-        readings["epochs"].append(now())
-loader.close()
-print(json.dumps(readings))
-"""
 
 ENDLESS = """
 import atexit, gc, sys, time
@@ -80,12 +80,8 @@ def start(script, *arguments):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_200_iterators_and_50_epochs_leave_memory_threads_and_files_as_they_were(make_image_folder, backend):
     folder = make_image_folder(per_class=8, sizes=((301, 211), (97, 131)))
-    process = start(MEASURE, folder, backend)
-    out, errors = process.communicate(timeout=240)
-    assert (process.returncode, errors) == (0, "")
-    readings = json.loads(out)
-    print(f"\n{backend}: RSS in MB, threads, files: {readings}")
-    rows = readings["iterators"] + readings["epochs"]
+    rows = run_apart(readings, folder, backend)
+    print(f"\n{backend}: RSS in MB, threads, files: {rows}")
     memory, threads, files = ([row[column] for row in rows] for column in range(3))
     assert max(memory) - memory[0] < MOST_GROWTH, memory
     assert max(threads) <= threads[0], threads

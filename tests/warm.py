@@ -72,11 +72,12 @@ class Served:
 
     Args:
         target: A function of a module that can be imported; what the process does.
+        arguments: What can be pickled.
     """
 
-    def __init__(self, target: Callable[[], None]) -> None:
+    def __init__(self, target: Callable[..., None], *arguments: Any) -> None:
         (requests, asked), (answered, answers) = _context.Pipe(duplex=False), _context.Pipe(duplex=False)
-        self._process = _context.Process(target=_serve, args=(target, requests, answers))
+        self._process = _context.Process(target=_serve, args=(requests, answers, target, arguments))
         self._process.start()
         self.pid = self._process.pid
         self.stdin = os.fdopen(os.dup(asked.fileno()), "w")
@@ -87,17 +88,21 @@ class Served:
     def wait(self) -> int | None:
         """Wait until it has ended, and return its exit status."""
         self._process.join(LIMIT_S)
+        self.stdin.close()
+        self.stdout.close()
         return self._process.exitcode
 
 
-def _serve(target: Callable[[], None], requests: Any, answers: Any) -> None:
+def _serve(requests: Any, answers: Any, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     os.setsid()
     os.dup2(requests.fileno(), 0)
     os.dup2(answers.fileno(), 1)
     for end in (requests, answers):
         end.close()
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lives
-    target()
+    # For as long as the process lives.
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+    target(*arguments)
 
 
 def _run_all(environments: list[dict[str, str]], target: Callable[..., Any], arguments: tuple[Any, ...]) -> list[Any]:

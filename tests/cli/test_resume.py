@@ -3,15 +3,15 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from dalipipe.cli import app
+from dalipipe.cli import app, main
 from dalipipe.training.run import learning
+from tests.warm import Served
 
 
 def run(*arguments):
@@ -33,18 +33,24 @@ def options(folder, epochs, output="run"):
     return [folder / "photos", *(part for pair in pairs for part in pair)]
 
 
+def command(arguments, errors):
+    """Be the command, with its standard error in a file."""
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
+    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - for as long as the process lives
+    sys.argv = ["dalipipe", *arguments]
+    main()
+
+
 def test_a_signal_ends_a_run_in_order(folder):
     signum = signal.SIGINT  # SIGTERM: see below, without a process of its own
-    arguments = ["train", *options(folder, 100_000)]
-    command = [sys.executable, "-u", "-m", "dalipipe", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.lstrip().startswith("1 "):  # the row of the first epoch
-                process.send_signal(signum)
-                break
-        _, stderr = process.communicate(timeout=240)
-    assert process.returncode == 130
+    arguments = ["train", *map(str, options(folder, 100_000))]
+    process = Served(command, arguments, folder / "errors")
+    for line in process.stdout:
+        if line.lstrip().startswith("1 "):  # the row of the first epoch
+            os.kill(process.pid, signum)
+            break
+    assert process.wait() == 130
+    stderr = (folder / "errors").read_text()
     where = re.fullmatch(
         rf"stopped by {signum.name} before (epoch \d+, (batch \d|validation))\. "
         rf"Go on with: dalipipe train --resume --output {re.escape(str(folder / 'run'))}\n",
