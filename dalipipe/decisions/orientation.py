@@ -2,7 +2,7 @@
 
 Source: Exif 2.32, tag 0x0112; `torchvision.io.decode_image(apply_exif_orientation=True)`, which looks at JPEG and PNG
 files only, and `PIL.ImageOps.exif_transpose`. Neither can be called from DALI's threads, which run without the GIL, and
-DALI's own reader of the tag turns what it decodes, where a window needs to know the turn beforehand: so it is read here.
+DALI 2.1 does not read the tag: so it is read here.
 """
 
 from __future__ import annotations
