@@ -106,6 +106,11 @@ def one_import(photos, capsys) -> None:
     assert code_of("one-import") == "-from torch.utils.data import DataLoader\n+from dalipipe import DataLoader\n"
 
 
+def recipe_of_views(photos, capsys) -> None:
+    recipe = Recipe.from_toml(f'name = "test"\n{code_of("recipe-of-views")}')
+    assert [view.output_shape for view in recipe.views] == [(3, 224, 224)] * 2 + [(3, 96, 96)] * 6
+
+
 def recipe_of_choices(photos, capsys) -> None:
     crop = '[[ops]]\nop = "CenterCrop"\nsize = 8\n'
     recipe = Recipe.from_toml(f'name = "test"\n{code_of("recipe-of-choices")}\n{crop}')
@@ -181,6 +186,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     "store": store,
     "one-import": one_import,
     "recipe-of-choices": recipe_of_choices,
+    "recipe-of-views": recipe_of_views,
     "photos-to-model": photos_to_model,
     "torchrun": torchrun,
     "text": text,

@@ -11,8 +11,9 @@ from torchvision.transforms import _presets as presets
 from dalipipe.errors import RecipeError
 from dalipipe.recipes import Recipe, ops
 from dalipipe.recipes.ops import OPS
+from dalipipe.recipes.placing import MOVABLE
 from dalipipe.recipes.translation import ops_of
-from dalipipe.recipes.translators import MOVABLE, TABLE
+from dalipipe.recipes.translators import TABLE
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FLOAT = "ToDtype(scale=True)"

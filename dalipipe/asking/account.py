@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dalipipe.asking.plans import Plan, Plans
-from dalipipe.recipes.translation import why_not_translated
+from dalipipe.recipes.translation import notes_of, why_not_translated
 
 STANDARD = {
     "Cutout": "RandomErasing",
@@ -99,7 +99,8 @@ def explained(name: str, backend: str, plans: Plans, account: Account) -> Iterat
 def _of_plan(plan: Plan, backend: str, account: Account) -> Iterator[str]:
     done = plan.steps[: len(plan.steps) - len(plan.rest)]
     if done:
-        yield f"On {backend}: {', '.join(map(_name, done))}."
+        notes = "" if plan.recipe is None else notes_of(plan.recipe)
+        yield " ".join(filter(None, [f"On {backend}: {', '.join(map(_name, done))}.", notes]))
     if plan.unsized:
         names, took = ", ".join(map(_name, plan.rest)), account.took(plan.rest)
         yield (

@@ -47,7 +47,9 @@ class Asker:
         self.waiting: dict[int, Asked] | None = None
         self.draws = False
         if recipe is not None:
-            self.own_plan = Plan((), recipe, "float", (), "tensor", fingerprint=recipe.fingerprint())
+            self.own_plans = [
+                Plan((), view, "float", (), "tensor", fingerprint=view.fingerprint()) for view in recipe.views
+            ]
 
     def job_of(self, recipe: Recipe) -> Job:
         """Return what a backend is to run for a recipe."""

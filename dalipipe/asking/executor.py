@@ -26,6 +26,7 @@ from dalipipe.asking.sample import Asked
 from dalipipe.asking.structure import Row, mapped
 from dalipipe.asking.views import View, view_of
 from dalipipe.backends import ONE_PIXEL, Executor, Job, compile_recipe, failures_of, in_parts, of_view
+from dalipipe.recipes import Recipe
 from dalipipe.sampling import Batch
 from dalipipe.sources import Item
 
@@ -226,8 +227,8 @@ class AskedExecutor:
             if len(self._branches) >= MOST_BRANCHES or (views[0].plan.sized and self._sized() >= MOST_SIZES):
                 return None
             source: Any = _Brought(kind)
-            first, *others = (view.plan.recipe for view in views if view.plan.recipe is not None)
-            job = replace(self.job, source=source, recipe=first, others=tuple(others))
+            recipes = [view.plan.recipe for view in views if view.plan.recipe is not None]
+            job = replace(self.job, source=source, recipe=Recipe.of_views(recipes[0].name, recipes))
             self._branches[key] = _Branch(job, self._backend, self._pull, sized=views[0].plan.sized)
         return self._branches[key]
 

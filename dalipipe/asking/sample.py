@@ -234,8 +234,9 @@ class Asked:
         return value if image is None else self._own(image)
 
     def _own(self, image: Incoming) -> Any:
-        """Return what stands for an image that goes through the loader's recipe."""
-        return self._given(View(self, self._next_number(), image, self.asker.own_plan))
+        """Return what stands for an image that goes through the loader's recipe: a list where it has several views."""
+        views = [self._given(View(self, self._next_number(), image, plan)) for plan in self.asker.own_plans]
+        return views[0] if len(views) == 1 else views
 
     def _view(self, image: Incoming, steps: tuple[Any, ...], number: int | None = None) -> View | None:
         """Return the view of an image that goes through some steps; None where they have to be taken now."""

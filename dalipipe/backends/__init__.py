@@ -225,11 +225,17 @@ def compile_recipe(job: Job, backend: str) -> Executor:
         ConfigError: no such backend.
     """
     name = resolve_backend(backend)
-    job.recipe.shapes()
-    if job.levels is None and job.program.tail:
+    for view in job.views:
+        view.recipe.shapes()
+        if view.levels is None and view.program.tail:
+            raise ConfigError(
+                'dtype: "uint8" is whole levels, which RandomErasing after Normalize or ToDtype has no place in, got'
+                ' both. Put RandomErasing before them, or choose "float32" or "float16".'
+            )
+    if job.output.dtype == "uint8" and len({view.recipe.levels for view in job.views}) > 1:
         raise ConfigError(
-            'dtype: "uint8" is whole levels, which RandomErasing after Normalize or ToDtype has no place in, got both. '
-            'Put RandomErasing before them, or choose "float32" or "float16".'
+            'dtype: "uint8" leaves it to loader.finish to rescale and normalise, and the views of the recipe do so'
+            ' differently. Give them the same Normalize, or choose "float32" or "float16".'
         )
     return BACKENDS[name].compile(job)
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -63,15 +64,14 @@ class Job:
 
     Attributes:
         source: Where the images come from.
-        recipe: What is done to them.
+        recipe: What is done to them. Where it has several views, each image is decoded once, and view k decides as an
+            occurrence of the sample whose number has k at `VIEW_SHIFT`.
         seed: Of every random decision in batches that bring none of their own.
         batch_size: Largest batch.
         num_threads: Threads that decode and augment.
         prefetch: Batches prepared ahead.
         device_id: CUDA device; only dali-gpu looks at it.
         output: Form of the images.
-        others: Further recipes: further views of each image, which is decoded once. View k decides as an occurrence of
-            the sample whose number has k at `VIEW_SHIFT`.
         decoded_bytes: Most bytes that the decoded images of a batch may take at once where DALI decodes them: further
             ones go through in smaller batches. None: as `decode_budget` says; infinity: any number.
     """
@@ -84,13 +84,12 @@ class Job:
     prefetch: int = 2
     device_id: int = 0
     output: Output = Output()
-    others: tuple[Recipe, ...] = ()
     decoded_bytes: float | None = None
 
-    @property
+    @cached_property
     def views(self) -> tuple[Job, ...]:
         """What is to be run for each view, as jobs of one."""
-        return (replace(self, others=()), *(replace(self, recipe=recipe, others=()) for recipe in self.others))
+        return tuple(replace(self, recipe=view) for view in self.recipe.views)
 
     @property
     def budget(self) -> float:

@@ -52,7 +52,7 @@ OUTPUTS = ["images", "labels", "status"]
 
 def outputs_of(job: Job) -> list[str]:
     """Return the names of what a graph of a job puts out: those of `OUTPUTS`, then "images1" for view 1, and so on."""
-    return [*OUTPUTS, *(f"images{number}" for number in range(1, len(job.others) + 1))]
+    return [*OUTPUTS, *(f"images{number}" for number in range(1, len(job.views)))]
 
 
 DTYPES = {torch.float32: types.FLOAT, torch.float16: types.FLOAT16, torch.uint8: types.UINT8}

@@ -75,7 +75,8 @@ class Backend:
         Raises:
             BackendError: names the op, the primitive, the backend and what the backend has.
         """
-        for leaf in (leaf for op in recipe.ops for leaf in ops.leaves(op)):
+        every = (op for view in recipe.views for op in view.ops)
+        for leaf in (leaf for op in every for leaf in ops.leaves(op)):
             if missing := self.lacks(leaf):
                 known = ", ".join(name for name, model in ops.OPS.items() if self.has(model))
                 raise BackendError(

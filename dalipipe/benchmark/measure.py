@@ -129,7 +129,7 @@ def measure(
     names = check_subjects(settings.backends) if settings.backends else default_subjects()
     if settings.model is not None and set(names) == {CEILING}:
         raise ConfigError(f"--model: needs a loader, got {CEILING} alone. Name another in --backends.")
-    recipe = Recipe.load(settings.recipe)
+    recipe = Recipe.load(settings.recipe).require_one_view("bench")
     source = open_images(settings.data)
     pool = randomness.permutation(len(source), settings.seed, 0)[: settings.images]
     work = Work(str(source.root), recipe, settings.batch_size, settings.threads, settings.seed)

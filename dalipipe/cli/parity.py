@@ -74,7 +74,8 @@ def parity(
 
     Differences are in levels of 255. The exit status is 1 where one is beyond its tolerance.
     """
-    recipes = [Recipe.load(name) for name in recipe or list_recipes("image")]
+    loaded_recipes = [Recipe.load(name) for name in recipe or list_recipes("image")]
+    views = [view for loaded in loaded_recipes for view in loaded.kinds.values()]
     from dalipipe.cli.outputs import require_places
     from dalipipe.loading import available_threads  # torch takes seconds to import, which --help should not
     from dalipipe.parity import Settings, compare, open_images, spread_out
@@ -91,8 +92,8 @@ def parity(
     indices = spread_out(len(source), images)
     comparisons = []
     with Bar() as bar:
-        for loaded in recipes:
-            comparisons.append(compare(source, loaded, settings, indices, bar.show))
+        for view in views:
+            comparisons.append(compare(source, view, settings, indices, bar.show))
             _show(comparisons[-1], console)
     _write(comparisons, json, picture)
     _conclude(comparisons, console, json, picture)

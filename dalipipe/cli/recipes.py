@@ -79,7 +79,11 @@ def show(
         if isinstance(operators, BackendError):
             console.print(f"  {printable(operators)}", markup=False)
             continue
-        console.print(_pairs([(op.op, operator) for op, operator in zip(loaded.ops, operators, strict=True)]))
+        left = iter(operators)
+        for numbers, view in loaded.kinds.items():
+            if loaded.other_ops:
+                console.print(f"  view {numbers}", markup=False)
+            console.print(_pairs([(op.op, next(left)) for op in view.ops]))
 
 
 def _source_text(recipe: str) -> str:
@@ -96,16 +100,22 @@ def _describe(recipe: Recipe, console: Console) -> None:
     if recipe.description:
         console.print(printable(recipe.description), markup=False)
     console.print()
-    start, *after = recipe.shapes()
-    decoded = "the image as decoded" + (", turned as Exif says" if recipe.apply_exif_orientation else "")
-    rows = [(decoded, str(start))]
-    rows += [(_call(op), str(spec)) for op, spec in zip(recipe.ops, after, strict=True)]
-    console.print(_pairs(rows, headings=("step", "height x width x channels after it")))
-    console.print()
-    channels, height, width = recipe.output_shape
+    gives = []
+    for numbers, view in recipe.kinds.items():
+        start, *after = view.shapes()
+        decoded = "the image as decoded" + (", turned as Exif says" if recipe.apply_exif_orientation else "")
+        rows = [(decoded, str(start))]
+        rows += [(_call(op), str(spec)) for op, spec in zip(view.ops, after, strict=True)]
+        if recipe.other_ops:
+            console.print(Text(f"view {numbers}", style="bold"))
+        console.print(_pairs(rows, headings=("step", "height x width x channels after it")))
+        console.print()
+        channels, height, width = view.output_shape
+        of_view = f" (view {numbers})" if recipe.other_ops else ""
+        gives.append(f"(n, {channels}, {height}, {width}) {after[-1].dtype}{of_view}")
     twin = recipe.eval_twin()
     facts = {
-        "gives": f"batches of (n, {channels}, {height}, {width}) {after[-1].dtype}",
+        "gives": f"batches of {', '.join(gives)}",
         "random": "yes: decided by seed, epoch and image" if recipe.is_random else "no",
         "evaluation": "itself" if twin == recipe else twin.name + ("" if recipe.evaluation else " (derived from it)"),
         "fingerprint": recipe.fingerprint(),
@@ -169,7 +179,8 @@ def _operators(recipe: Recipe, backends: list[str]) -> dict[str, list[str] | Bac
     failed: dict[str, list[str] | BackendError] = {}
     for name in backends:
         try:
-            titles.setdefault(tuple(describe_step(recipe, name)), []).append(name)
+            steps = (step for view in recipe.kinds.values() for step in describe_step(view, name))
+            titles.setdefault(tuple(steps), []).append(name)
         except BackendError as error:
             failed[name] = error
     return {", ".join(names): list(operators) for operators, names in titles.items()} | failed

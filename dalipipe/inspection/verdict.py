@@ -38,8 +38,9 @@ class Fit:
 
     def __init__(self, recipe: Recipe) -> None:
         twin = recipe.eval_twin()
-        self._recipes = {"train": (recipe,), "val": (twin,), "test": (twin,)}
-        self._both = (recipe, twin)
+        train = tuple(recipe.kinds.values())
+        self._recipes = {"train": train, "val": (twin,), "test": (twin,)}
+        self._both = (*train, twin)
         self._known: dict[tuple[str, int, int], Finding | None] = {}
 
     def problem(self, part: str, height: int, width: int) -> Finding | None:

@@ -93,7 +93,8 @@ class DataLoader:
     Yields:
         Of a data set that is read directly, a list of
         images: (n, C, H, W) float32, on `device`; uint8 where the recipe neither rescales nor normalises. C is 3, or 1
-            where the recipe makes grey images, as one taken from MNIST's transform does.
+            where the recipe makes grey images, as one taken from MNIST's transform does. A list of such, one for each
+            view, where the recipe makes several views of each image.
         labels: (n,) int64, on `device`.
         Of one that is asked, a batch of the structure that its samples have, as torch's `default_collate` makes it.
 

@@ -86,8 +86,10 @@ class BatchMix(ABC):
         """Yield the mixed batches of the loader's next epoch, or of what is left of one that it went back to.
 
         Raises:
-            ConfigError: a loader of single samples.
+            ConfigError: a loader of single samples, or one whose batches are no images and labels.
+            RecipeError: a loader of several views.
         """
+        loader.recipe.require_one_view(type(self).__name__)
         if loader.batch_size is None and loader.batch_sampler is None:
             raise ConfigError(f"{type(self).__name__}: needs batches, got a loader with batch_size=None. Give it one.")
         for images, labels in loader:
@@ -96,6 +98,11 @@ class BatchMix(ABC):
 
     def _probabilities(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         name, classes = type(self).__name__, self.num_classes
+        if not (isinstance(images, torch.Tensor) and isinstance(labels, torch.Tensor)):
+            raise ConfigError(
+                f"{name}: needs tensors, got {type(images).__name__} and {type(labels).__name__}. Give it one view at a"
+                " time where there are several."
+            )
         if images.ndim != 4 or len(images) != len(labels) or labels.ndim not in (1, 2):
             raise ConfigError(
                 f"{name}: needs images (N, C, H, W) and labels (N,) or (N, classes), got {tuple(images.shape)} and "

@@ -41,6 +41,7 @@ from dalipipe.loading.arguments import chosen_recipe
 from dalipipe.loading.fetching import Fetcher
 from dalipipe.loading.quarantine import Quarantine
 from dalipipe.recipes import Recipe
+from dalipipe.recipes.translation import notes_of
 from dalipipe.sampling import Batch, Order
 from dalipipe.sources import Source, describe
 from dalipipe.sources.changes import Watch
@@ -177,11 +178,12 @@ class DirectRoad:
     def batch(self, result: Result) -> Any:
         """See `Road`."""
         if self._collate is None:
-            return [result.images, result.labels]
+            return [_of_views(list(result.views)), result.labels]
         return _collated(self._collate, self._samples(result), result.batch)
 
     def _samples(self, result: Result) -> list[Any]:
-        return list(zip(result.images, result.labels.tolist(), strict=True))
+        images = (_of_views(list(views)) for views in zip(*result.views, strict=True))
+        return list(zip(images, result.labels.tolist(), strict=True))
 
     def singles(self, result: Result) -> list[Any]:
         """See `Road`."""
@@ -192,11 +194,13 @@ class DirectRoad:
     def explained(self, backend: str) -> list[str]:
         """See `Road`."""
         assert self.recipe is not None
-        steps = zip(self.recipe.ops, describe_step(self.recipe, backend), strict=True)
-        return [
-            f"{describe(self.source)} is read directly, and all that is done to its images runs on {backend}:",
-            *(f"  {op.op}: {step}" for op, step in steps),
-        ]
+        lines = [f"{describe(self.source)} is read directly, and all that is done to its images runs on {backend}:"]
+        for numbers, view in self.recipe.kinds.items():
+            lines += [f"view {numbers}:"] if self.recipe.other_ops else []
+            steps = zip(view.ops, describe_step(view, backend), strict=True)
+            lines += [f"  {op.op}: {step}" for op, step in steps]
+        notes = notes_of(self.recipe)
+        return [*lines, notes] if notes else lines
 
     def digest(self) -> str:
         """See `Road`."""
@@ -307,6 +311,11 @@ class AskedRoad:
     def digest(self) -> str:
         """See `Road`."""
         return "the data set's own" if self.recipe is None else self.recipe.fingerprint()
+
+
+def _of_views(views: list[Any]) -> Any:
+    """Return the images of a recipe: a list where it makes several views."""
+    return views[0] if len(views) == 1 else views
 
 
 def _tensor(leaf: Any) -> Any:

@@ -75,7 +75,9 @@ def compare(
     Raises:
         ConfigError: no such backend.
         BackendError: dali-gpu where there is no GPU.
+        RecipeError: a recipe of several views: give one of its `kinds`.
     """
+    recipe.require_one_view("parity")
     chosen = list(range(len(source)) if indices is None else indices)
     refused = refusals(recipe, settings.backends)
     comparison = _Comparing(source, recipe, settings, [name for name in settings.backends if name not in refused])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dalipipe import samples
-from dalipipe.backends import Job
+from dalipipe.backends import Job, of_view
 from dalipipe.backends.torchvision import decode
 from dalipipe.decisions import randomness
 from dalipipe.decisions.program import program
@@ -53,7 +53,8 @@ def preview(
             that `dalipipe train` trains on are shown; or a source; None for generated pictures.
         recipe: A recipe, its name or its file.
         images: How many, evenly spread over the data. Files that can't be used are left out, with a warning.
-        variants: How many of each, from as many epochs; one for a recipe without random ops.
+        variants: How many of each, from as many epochs; one for a recipe without random ops. Of a recipe of several
+            views all views of each epoch.
         seed: Seed of the random decisions: a training with this seed sees these very images.
         epoch: The first epoch.
         decisions: Whether to write below each what was decided: box, flip, angle, factors.
@@ -67,7 +68,9 @@ def preview(
     """
     loaded = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     source = _training_images(data) if data is None or isinstance(data, str | os.PathLike) else data
-    epochs = range(epoch, epoch + (variants if loaded.is_random else 1))
+    views = loaded.views
+    epochs = range(epoch, epoch + (max(variants // len(views), 1) if loaded.is_random else 1))
+    columns = [(number, view) for number in epochs for view in range(len(views))]
     indices = np.array(spread_out(len(source), images), np.int64)
     made, bad = augmented(Job(source, loaded, seed, batch_size=len(indices)), backend, epochs, indices)
     good = [place for place in range(len(indices)) if place not in bad]
@@ -80,9 +83,12 @@ def preview(
     for row, position in enumerate(good):
         index = int(indices[position])
         original = decode(source.item(index), loaded).permute(1, 2, 0).numpy()
-        words = [decided(loaded, seed, number, index, original.shape[:2]) if decisions else [] for number in epochs]
+        words = [
+            decided(views[view], seed, number, index, original.shape[:2], view) if decisions else []
+            for number, view in columns
+        ]
         rows.append(_Row(index, original, [images[row] for images in made], words))
-    return _sheet(source, loaded, epochs, rows)
+    return _sheet(source, loaded, [_title(loaded, number, view, len(epochs)) for number, view in columns], rows)
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,8 @@ class _Row:
     Attributes:
         index: In its source.
         original: (H, W, C), as it is.
-        made: (H, W, C), for each epoch.
-        words: What was decided in each epoch, a line a step; no lines where that is not shown.
+        made: (H, W, C), for each column.
+        words: What was decided in each column, a line a step; no lines where that is not shown.
     """
 
     index: int
@@ -102,12 +108,12 @@ class _Row:
     words: Sequence[Sequence[str]]
 
 
-def _sheet(source: Source, recipe: Recipe, epochs: range, rows: Sequence[_Row]) -> Image.Image:
+def _sheet(source: Source, recipe: Recipe, titles: list[str], rows: Sequence[_Row]) -> Image.Image:
     lines = max(len(words) for row in rows for words in row.words)
     pitch = _TILE + _GAP + (_LINE * lines + 6 if lines else 0)
-    width = 2 * _MARGIN + _LABEL + (1 + len(epochs)) * (_TILE + _GAP)
+    width = 2 * _MARGIN + _LABEL + (1 + len(titles)) * (_TILE + _GAP)
     canvas = Canvas(width, _HEAD + len(rows) * pitch + _MARGIN)
-    _headline(canvas, recipe, epochs, width)
+    _headline(canvas, recipe, titles)
     for number, row in enumerate(rows):
         top = _HEAD + number * pitch
         canvas.text((_MARGIN, top + 46), source.classes[int(source.labels[row.index])], 14, INK, _LABEL - 14)
@@ -124,12 +130,18 @@ def _column(place: int) -> int:
     return _MARGIN + _LABEL + place * (_TILE + _GAP)
 
 
-def _headline(canvas: Canvas, recipe: Recipe, epochs: range, width: int) -> None:
+def _title(recipe: Recipe, epoch: int, view: int, epochs: int) -> str:
+    if not recipe.other_ops:
+        return f"epoch {epoch}" if epochs > 1 else recipe.name
+    return f"epoch {epoch}, view {view + 1}" if epochs > 1 else f"view {view + 1}"
+
+
+def _headline(canvas: Canvas, recipe: Recipe, titles: list[str]) -> None:
     end = canvas.text((_MARGIN, 16), recipe.name, 18, ACCENT)
-    canvas.text((end + 12, 20), recipe.description, 13, GREY, int(width - end - 12 - _MARGIN))
+    canvas.text((end + 12, 20), recipe.description, 13, GREY, int(canvas.image.width - end - 12 - _MARGIN))
     canvas.text((_column(0), _HEAD - 22), "as it is", 12, GREY)
-    for place, number in enumerate(epochs):
-        canvas.text((_column(1 + place), _HEAD - 22), f"epoch {number}" if len(epochs) > 1 else recipe.name, 12, GREY)
+    for place, title in enumerate(titles):
+        canvas.text((_column(1 + place), _HEAD - 22), title, 12, GREY, _TILE)
 
 
 def _training_images(data: str | os.PathLike[str] | None) -> Source:
@@ -145,7 +157,7 @@ def _training_images(data: str | os.PathLike[str] | None) -> Source:
         return open_images(root)
 
 
-def decided(recipe: Recipe, seed: int, epoch: int, index: int, size: tuple[int, ...]) -> list[str]:
+def decided(recipe: Recipe, seed: int, epoch: int, index: int, size: tuple[int, ...], view: int = 0) -> list[str]:
     """Return in words what was decided for one image in one epoch, a line a step that does something.
 
     Args:
@@ -154,9 +166,11 @@ def decided(recipe: Recipe, seed: int, epoch: int, index: int, size: tuple[int, 
         epoch: Of the decisions.
         index: Of the image in its source.
         size: Its (height, width) in px.
+        view: Which view of the image it is, from 0.
     """
     steps = program(recipe)
-    uniforms = randomness.uniforms(steps.counts, seed, epoch, np.array([index]), np.array([0]))[0]
+    occurrences = of_view(np.zeros(1, np.int64), view)
+    uniforms = randomness.uniforms(steps.counts, seed, epoch, np.array([index]), occurrences)[0]
     records, _ = steps.resolve(uniforms, size[0], size[1])
     random = [op.is_random or steps.gated(row) for row, op in enumerate(steps.ops)]
     lines = [in_words(record) for record, is_random in zip(records, random, strict=True) if is_random]

@@ -22,7 +22,7 @@ def augmented(
         epochs: Which.
         indices: (n,) int64, positions in the source.
 
-    Shapes: -> for each epoch (m, H, W, 3) uint8, of the m images that can be used in all of them, in order.
+    Shapes: -> for each view in each epoch (m, H, W, 3) uint8, of the m images that can be used in all epochs, in order.
 
     Raises:
         BackendError: the backend lacks an op of the recipe, or can't run here.
@@ -33,8 +33,9 @@ def augmented(
     executor = compile_recipe(job, backend)
     try:
         for result in executor.run(batches):
-            good = iter(_pixels(result.images, job.recipe))
-            made.append({place: next(good) for place in range(len(indices)) if place not in result.failures})
+            for images, view in zip(result.views, job.views, strict=True):
+                good = iter(_pixels(images, view.recipe))
+                made.append({place: next(good) for place in range(len(indices)) if place not in result.failures})
             bad |= result.failures
     finally:
         executor.close()

@@ -66,5 +66,10 @@ class NamedOps(BaseModel):
 
     def _toml(self, ops: Sequence[Arguments], **more: Any) -> str:
         head = {"name": self.name, "description": self.description, "evaluation": self.evaluation, **more}
-        tables = [{"op": op.op, **op.arguments()} for op in ops]
-        return tomli_w.dumps({**{key: value for key, value in head.items() if value}, "ops": tables})
+        head |= {"ops": tables_of(ops)}
+        return tomli_w.dumps({key: value for key, value in head.items() if value})
+
+
+def tables_of(ops: Sequence[Arguments]) -> list[dict[str, Any]]:
+    """Return ops as the tables that TOML has for them."""
+    return [{"op": op.op, **op.arguments()} for op in ops]

@@ -22,6 +22,11 @@ TEXT_OPS = frozenset(
 MOST_OPS = 4096
 """Most ops of a recipe, those in others counted: far fewer than there are positions in `decisions.randomness`."""
 
+MOST_VIEWS = 64
+"""Most views that a recipe makes of an image."""
+
+_OF_A_VIEW = ("count", "ops")
+
 
 @dataclass(frozen=True)
 class Written:
@@ -30,13 +35,13 @@ class Written:
     Attributes:
         where: What to call it in an error.
         head: All that is no op: the name at least.
-        tables: A table for each op, as TOML has it; not checked.
+        views: For each view of an image a list with a table for each op, as TOML has it; not checked.
         folder: Where its file lies; None for a text.
     """
 
     where: str
     head: dict[str, Any]
-    tables: list[Any]
+    views: list[list[Any]]
     folder: Path | None = None
 
     @property
@@ -52,7 +57,8 @@ class Written:
     @property
     def names(self) -> list[str]:
         """The names of the ops, "" for a table without one."""
-        found = [table.get("op") if isinstance(table, dict) else None for table in self.tables]
+        tables = (table for view in self.views for table in view)
+        found = [table.get("op") if isinstance(table, dict) else None for table in tables]
         return [name if isinstance(name, str) else "" for name in found]
 
     def only(self, names: Collection[str]) -> bool:
@@ -99,8 +105,11 @@ def read_recipe(recipe: str | Path) -> Written:
 def parse_recipe(text: str, where: str, folder: Path | None = None) -> Written:
     """Return what a TOML text has: a `name`, a list of tables `[[ops]]`, each with `op` and its arguments.
 
+    With `views = 2` these ops make so many views of each image; or there is a list of tables `[[views]]` instead, each
+    with its own `[[views.ops]]` and how many of these views there are, `count`, by default 1.
+
     Raises:
-        RecipeError: a syntax error (with its line and column), no ops, or too many.
+        RecipeError: a syntax error (with its line and column), no ops, or too many ops or views.
     """
     try:
         head = tomllib.loads(text)
@@ -108,12 +117,49 @@ def parse_recipe(text: str, where: str, folder: Path | None = None) -> Written:
         raise RecipeError(f"{where}: not valid TOML: nested too deeply. Remove some brackets.") from None
     except ValueError as error:  # TOMLDecodeError, or a number that Python holds too long to read
         raise RecipeError(f"{where}: not valid TOML: {error}. Correct that place.") from error
-    tables = head.pop("ops", None)
-    if not isinstance(tables, list) or not tables:
-        raise RecipeError(f"{where}: a recipe needs at least one [[ops]] table, got none. Add one.")
-    check_number(len(tables), where)
+    views = _views(head, where)
     head.setdefault("name", Path(where).stem)
-    return Written(where, head, tables, folder)
+    return Written(where, head, views, folder)
+
+
+def _views(head: dict[str, Any], where: str) -> list[list[Any]]:
+    """Take the ops of each view out of what is written."""
+    tables, views = head.pop("ops", None), head.pop("views", 1)
+    if not isinstance(views, list):
+        return [_tables(tables, where)] * _count(views, f"{where}: views")
+    if tables is not None:
+        raise RecipeError(
+            f"{where}: a recipe has its ops in [[ops]] or in [[views.ops]], got both. Write them into each [[views]]."
+        )
+    found: list[list[Any]] = []
+    for number, view in enumerate(views, 1):
+        place = f"{where}: [[views]] {number}"
+        if not isinstance(view, dict):
+            raise RecipeError(f"{place}: must be a table with ops, got {shown(view)}. Write [[views.ops]].")
+        unknown = next((name for name in view if name not in _OF_A_VIEW), None)
+        if unknown is not None:
+            raise RecipeError(
+                f"{place}: unknown key {shown(unknown)}. {nearest(unknown, _OF_A_VIEW)}There are: count, ops."
+            )
+        found += [_tables(view.get("ops"), place, "views.ops")] * _count(view.get("count", 1), f"{place}: count")
+    _count(len(found), f"{where}: views")
+    return found
+
+
+def _tables(tables: Any, where: str, name: str = "ops") -> list[Any]:
+    if not isinstance(tables, list) or not tables:
+        raise RecipeError(f"{where}: a recipe needs at least one [[{name}]] table, got none. Add one.")
+    check_number(len(tables), where)
+    return tables
+
+
+def _count(value: Any, what: str) -> int:
+    if type(value) is not int or not 1 <= value <= MOST_VIEWS:
+        raise RecipeError(
+            f"{what}: must be a whole number from 1 to {MOST_VIEWS} (or [[views]], tables with ops of their own), got"
+            f" {shown(value)}. Correct it."
+        )
+    return value
 
 
 def check_number(count: int, where: str) -> None:
@@ -124,6 +170,16 @@ def check_number(count: int, where: str) -> None:
     """
     if count > MOST_OPS:
         raise RecipeError(f"{where}: a recipe may have {MOST_OPS:,} ops, got {count:,}. Remove some.")
+
+
+def check_views(count: int, where: str) -> None:
+    """Refuse more views than a recipe may have.
+
+    Raises:
+        RecipeError: it has more.
+    """
+    if count > MOST_VIEWS:
+        raise RecipeError(f"{where}: a recipe may have {MOST_VIEWS} views, got {count}. Remove some.")
 
 
 def is_file(path: Path) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, Self
 
 from pydantic import SerializeAsAny, StrictBool, ValidationError, model_validator
 
 from dalipipe.errors import RecipeError
 from dalipipe.limits import pixel_limit
-from dalipipe.recipes.base import NamedOps
+from dalipipe.recipes.base import NamedOps, tables_of
 from dalipipe.recipes.ops import (
     CenterCrop,
     Grayscale,
@@ -26,7 +28,7 @@ from dalipipe.recipes.ops import (
 from dalipipe.recipes.ops.base import Channels, Stage
 from dalipipe.recipes.ops.building import build_op, first_problem
 from dalipipe.recipes.ops.sizing import Filter
-from dalipipe.recipes.reading import TEXT_OPS, Written, check_number, list_recipes
+from dalipipe.recipes.reading import TEXT_OPS, Written, check_number, check_views, list_recipes
 
 Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation of each channel, in levels."""
@@ -46,15 +48,20 @@ class Recipe(NamedOps):
         input_channels: 3, or 1 for a recipe of grey arrays, (H, W, 1), which it takes as one channel. By default images
             are RGB, and grey ones have three equal channels.
         ops: The steps, in order.
+        other_ops: The steps of each further view, for a recipe that makes several views of each image; `of_views` and
+            `with_views` make such.
     """
 
     apply_exif_orientation: StrictBool = False
     input_channels: Channels = 3
     ops: tuple[SerializeAsAny[Op], ...]
+    other_ops: tuple[tuple[SerializeAsAny[Op], ...], ...] = ()
 
     @model_validator(mode="after")
     def _not_too_many(self) -> Recipe:
-        check_number(sum(1 for op in self.ops for _ in leaves(op)), f"recipe {self.name!r}")
+        check_views(1 + len(self.other_ops), f"recipe {self.name!r}")
+        for ops in {self.ops, *self.other_ops}:
+            check_number(sum(1 for op in ops for _ in leaves(op)), f"recipe {self.name!r}")
         return self
 
     @classmethod
@@ -65,16 +72,106 @@ class Recipe(NamedOps):
                 f"{written.title}: a recipe of image ops is needed here, got one of text ops. Choose another, or give "
                 "this one to dalipipe.text.TextAugment; dalipipe.text.Recipe reads it."
             )
-        ops = tuple(build_op(table, f"{where}: op {position}") for position, table in enumerate(written.tables, 1))
+        single = len(written.views) == 1
+        views = []
+        for number, tables in enumerate(written.views, 1):
+            place = where if single else f"{where}: view {number}"
+            again = number > 1 and tables is written.views[number - 2]
+            views.append(
+                views[-1]
+                if again
+                else tuple(
+                    build_op(table, f"{place}, op {position}" if not single else f"{place}: op {position}")
+                    for position, table in enumerate(tables, 1)
+                )
+            )
         try:
-            recipe = cls(**written.head, ops=ops)
+            recipe = cls(**written.head, ops=views[0], other_ops=tuple(views[1:]))
         except ValidationError as error:
-            raise RecipeError(first_problem(where, error, cls.model_fields)) from error
-        try:
-            recipe.shapes()
-        except RecipeError as error:
-            raise RecipeError(f"{where}: {error}") from error
+            raise RecipeError(first_problem(where, error, [*cls.model_fields, "views"])) from error
+        for number, view in recipe.kinds.items():
+            try:
+                view.shapes()
+            except RecipeError as error:
+                raise RecipeError(f"{where}: {error}" if single else f"{where}: view {number}: {error}") from error
         return recipe._beside(written.folder)
+
+    @classmethod
+    def of_views(cls, name: str, views: Sequence[Recipe], description: str = "") -> Recipe:
+        """Return the recipe that makes several views of each image, which is read and decoded once.
+
+        Args:
+            name: Its name.
+            views: What each view is made by; a recipe may come several times, and its views decide anew each time.
+            description: One sentence.
+
+        Raises:
+            RecipeError: no view or too many, or views that take their images differently.
+        """
+        singles = [single for view in views for single in view.views]
+        if not singles:
+            raise RecipeError(f"recipe {name!r}: needs at least one view, got none. Add one.")
+        check_views(len(singles), f"recipe {name!r}")
+        first, *others = singles
+        for at in ("apply_exif_orientation", "input_channels"):
+            if len({getattr(view, at) for view in singles}) > 1:
+                raise RecipeError(f"recipe {name!r}: {at} must be the same for all views. Make it so.")
+        made = {"name": name, "description": description, "other_ops": tuple(other.ops for other in others)}
+        return cls(**{**dict(first), **made})
+
+    def with_views(self, count: int) -> Recipe:
+        """Return the recipe that makes so many views of each image as this one makes one.
+
+        Args:
+            count: How many, 1 to 64.
+
+        Raises:
+            RecipeError: too many, or none.
+        """
+        return Recipe.of_views(self.name, [self] * count, self.description)
+
+    @property
+    def views(self) -> tuple[Recipe, ...]:
+        """What each view of an image is made by, a recipe of one view."""
+        if not self.other_ops:
+            return (self,)
+        return tuple(self.model_copy(update={"ops": ops, "other_ops": ()}) for ops in (self.ops, *self.other_ops))
+
+    @property
+    def kinds(self) -> dict[str, Recipe]:
+        """The views that differ, by their numbers from 1: "1 to 2", "3 to 8"; the whole recipe as "1" if it has one.
+
+        Where there are several views, each is named "<recipe>, view 1 to 2".
+        """
+        if not self.other_ops:
+            return {"1": self}
+        runs: list[list[int]] = []
+        views = self.views
+        for at, view in enumerate(views):
+            if runs and view == views[runs[-1][0]]:
+                runs[-1].append(at)
+            else:
+                runs.append([at])
+        numbers = [f"{run[0] + 1}" + (f" to {run[-1] + 1}" if len(run) > 1 else "") for run in runs]
+        names = [f"{self.name}, view {number}" for number in numbers]
+        singles = (views[run[0]].model_copy(update={"name": name}) for run, name in zip(runs, names, strict=True))
+        return dict(zip(numbers, singles, strict=True))
+
+    def require_one_view(self, what: str) -> Recipe:
+        """Return the recipe, which makes one view.
+
+        Args:
+            what: What needs it, which begins the message.
+
+        Raises:
+            RecipeError: it makes several.
+        """
+        if self.other_ops:
+            raise RecipeError(
+                f"{what}: needs a recipe of one view, got {self.name!r}, which makes {1 + len(self.other_ops)} of each"
+                " image. Choose another; dalipipe.DataLoader hands out all views, see examples/simclr.py."
+            )
+        return self
 
     @classmethod
     def from_torchvision(
@@ -105,12 +202,22 @@ class Recipe(NamedOps):
 
     def to_toml(self) -> str:
         """Return TOML from which `from_toml` makes an equal recipe."""
-        channels = 1 if self.input_channels == 1 else None
-        return self._toml(self.ops, apply_exif_orientation=self.apply_exif_orientation, input_channels=channels)
+        head = {
+            "apply_exif_orientation": self.apply_exif_orientation,
+            "input_channels": 1 if self.input_channels == 1 else None,
+        }
+        if len(set(self.other_ops) | {self.ops}) == 1:
+            return self._toml(self.ops, **head, views=1 + len(self.other_ops) if self.other_ops else None)
+        views = [
+            {"count": len(list(group)), "ops": tables_of(ops)} for ops, group in groupby((self.ops, *self.other_ops))
+        ]
+        return self._toml((), **head, views=views)
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change when an op or an argument does, and not with the name or the comments."""
         ops: list[Any] = [op.model_dump(mode="json") for op in self.ops]
+        for others in self.other_ops:
+            ops.append([op.model_dump(mode="json") for op in others])
         if self.apply_exif_orientation:
             ops.insert(0, "apply_exif_orientation")
         if self.input_channels == 1:
@@ -198,7 +305,7 @@ class Recipe(NamedOps):
     @property
     def is_random(self) -> bool:
         """Whether any op draws random numbers."""
-        return any(op.is_random for op in self.ops)
+        return any(op.is_random for ops in (self.ops, *self.other_ops) for op in ops)
 
     def eval_twin(self) -> Recipe:
         """Return the recipe for validation images.
@@ -242,8 +349,8 @@ class Recipe(NamedOps):
         return twin
 
     def _derived_twin(self) -> Recipe:
-        if not self.is_random:
-            return self
+        if not any(op.is_random for op in self.ops):
+            return self.views[0]
         _, height, width = self.output_shape
         shorter = round(min(height, width) * 256 / 224)
         interpolation, antialias = self._filter or ("bilinear", True)

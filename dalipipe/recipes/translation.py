@@ -16,6 +16,7 @@ Pillow's own kernels differ from the recipe's, which are those for tensors: by o
 nearest-neighbour rotation takes a neighbouring pixel about once in a thousand, and a bilinear one differs by a level
 inside and more along the border of the image, where the recipe's mixes `fill` in. Of colours, too, the recipe has what
 torchvision does to tensors: where Pillow rounds otherwise, a level apart, which a strong factor may stretch.
+Steps of a script's own that do what an op does are found out by calling them (`recipes.recognised`).
 One channel stays one: where images come as grey arrays, and behind a Grayscale to one channel.
 """
 
@@ -27,11 +28,15 @@ from dataclasses import dataclass, replace
 from dalipipe.errors import RecipeError
 from dalipipe.recipes.ops import CenterCrop, ImageSpec, Op
 from dalipipe.recipes.ops.base import Channels
+from dalipipe.recipes.placing import Form, State
 from dalipipe.recipes.reading import check_number
 from dalipipe.recipes.recipe import Recipe
-from dalipipe.recipes.translators import Form, State, flatten, parts_of, translator
+from dalipipe.recipes.translators import flatten, parts_of, translator
 
-__all__ = ["Beginning", "Form", "beginning", "flatten", "from_torchvision", "ops_of", "why_not_translated"]
+__all__ = ["Beginning", "Form", "beginning", "flatten", "from_torchvision", "notes_of", "ops_of", "why_not_translated"]
+
+
+_ABOUT = "Translated from torchvision's transforms."
 
 
 def from_torchvision(
@@ -45,17 +50,17 @@ def from_torchvision(
     Where only `size` fixes the size of the output, the recipe ends its pixel ops with a CenterCrop to that size, which
     changes nothing.
     """
-    return _recipe_of(ops_of(transform, channels), name, size, channels)
+    return _recipe_of(_translated(transform, channels), name, size, channels)
 
 
-def _recipe_of(ops: tuple[Op, ...], name: str, size: tuple[int, int] | None, channels: Channels) -> Recipe:
-    """Return the recipe that has some ops, and a fixed size of its output.
+def _recipe_of(state: State, name: str, size: tuple[int, int] | None, channels: Channels) -> Recipe:
+    """Return the recipe of what has been translated, with a fixed size of its output.
 
     Raises:
         RecipeError: it can't work, or the size of its output is not fixed.
     """
-    about = "Translated from torchvision's transforms."
-    recipe = Recipe(name=name, description=about, input_channels=channels, ops=ops)
+    about = " ".join([_ABOUT, *(f"{note}." for note in dict.fromkeys(state.notes))])
+    recipe = Recipe(name=name, description=about, input_channels=channels, ops=state.ops())
     try:
         if size is None:
             recipe.shapes()
@@ -72,12 +77,21 @@ def _recipe_of(ops: tuple[Op, ...], name: str, size: tuple[int, int] | None, cha
     return recipe.model_copy(update={"ops": (*pixels, window, *recipe.ops[len(pixels) :])})
 
 
+def notes_of(recipe: Recipe) -> str:
+    """Return what a reader of a translated recipe should know; nothing for other recipes."""
+    return recipe.description.removeprefix(_ABOUT).strip() if recipe.description.startswith(_ABOUT) else ""
+
+
 def ops_of(transform: object, channels: Channels = 3) -> tuple[Op, ...]:
     """Return the ops of a torchvision transform, the size of whose output need not be fixed.
 
     Raises:
         RecipeError: a transform, or an argument of one, that recipes don't have, or an output that is no tensor.
     """
+    return _translated(transform, channels).ops()
+
+
+def _translated(transform: object, channels: Channels) -> State:
     state = State(channels)
     steps = list(flatten(transform, "transforms" if parts_of(transform) is not None else "transform"))
     check_number(len(steps), "from_torchvision")
@@ -88,7 +102,7 @@ def ops_of(transform: object, channels: Channels = 3) -> tuple[Op, ...]:
             f"from_torchvision: the transforms must end in a tensor, got a PIL image after {_listing(steps)}."
             " Add ToTensor() at the end."
         )
-    return state.ops()
+    return state
 
 
 @dataclass(frozen=True)
@@ -132,7 +146,7 @@ def beginning(
             break
         understood = count
         try:
-            recipe = _recipe_of(state.ops(), "from-torchvision", size, channels)
+            recipe = _recipe_of(state, "from-torchvision", size, channels)
         except RecipeError as error:
             stopped = _short(error)
             continue  # a later step may fix the size

@@ -51,7 +51,10 @@ class Recipe(NamedOps):
                 f"{written.title}: a recipe of text ops is needed here, got one of image ops. Choose another, or give "
                 "this one to dalipipe.DataLoader; dalipipe.Recipe reads it."
             )
-        ops = [REGISTRY.build(table, f"{where}: op {position}") for position, table in enumerate(written.tables, 1)]
+        if len(written.views) > 1:
+            raise RecipeError(f"{where}: a recipe of text ops has one view, got {len(written.views)}. Leave views out.")
+        tables = enumerate(written.views[0], 1)
+        ops = [REGISTRY.build(table, f"{where}: op {position}") for position, table in tables]
         try:
             recipe = cls(**written.head, ops=tuple(ops if folder is None else (op.located(folder) for op in ops)))
         except ValidationError as error:

@@ -70,6 +70,7 @@ def open_data(
             training and validation.
     """
     chosen = choose_recipes(cfg)
+    chosen.train.require_one_view("training")
     for each in (chosen.train, chosen.evaluation):
         _require_float(each)
     if chosen.warning and launch.is_first and not fold:

@@ -42,7 +42,8 @@ def peer_without_workers(work, form):
     return TorchPeer(Work(work.root, work.recipe, work.batch_size, 0), form)
 
 
-TRAINING = [name for name in list_recipes("image") if not name.endswith("-eval")]
+SINGLE = [name for name in list_recipes("image") if not Recipe.load(name).other_ops]
+TRAINING = [name for name in SINGLE if not name.endswith("-eval")]
 
 
 @pytest.mark.parametrize("form", ["pil", "tensor"])

@@ -29,8 +29,9 @@ def test_show_has_every_step_with_the_shape_after_it(name):
     recipe = Recipe.load(name)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    for op, spec in zip(recipe.ops, recipe.shapes()[1:], strict=True):
-        assert any(line.startswith(f"{op.op}(") and line.rstrip().endswith(str(spec)) for line in lines)
+    for view in recipe.views:
+        for op, spec in zip(view.ops, view.shapes()[1:], strict=True):
+            assert any(line.startswith(f"{op.op}(") and line.rstrip().endswith(str(spec)) for line in lines)
     assert f"fingerprint  {recipe.fingerprint()}" in lines
     twin = recipe.eval_twin()
     assert f"evaluation   {'itself' if twin == recipe else twin.name}" in lines

@@ -19,7 +19,9 @@ from dalipipe.recipes.ops.building import build_op
 
 ROWS = tomllib.loads((Path(__file__).parents[1] / "ops.toml").read_text())
 CASES = [(name, row) for name in OPS for row in ROWS[name]]
-RECIPES = list(list_recipes("image"))
+RECIPES = {
+    view.name: view for name in list_recipes("image") for view in Recipe.load(name).kinds.values()
+}  # each view of a recipe is one here
 ON_CPU = tuple(name for name in MEASURED if name != "dali-gpu")
 FRAME = CenterCrop(size=(71, 61))  # larger than most images here, so what lies outside them is compared too
 
@@ -77,7 +79,7 @@ def test_every_op_is_the_references(images, name, arguments):
 @pytest.mark.parametrize("backend", ON_CPU)
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_the_references_step_by_step_and_as_a_whole(images, name, backend):
-    recipe = Recipe.load(name)
+    recipe = RECIPES[name]
     report = compare(images, recipe, settings(recipe, 2, (backend,)))
     assert problems(report) == []
     assert not report.refused
@@ -98,7 +100,7 @@ def thin_images():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_the_references_on_tiny_and_thin_images(thin_images, name):
-    recipe = Recipe.load(name)
+    recipe = RECIPES[name]
     report = compare(thin_images, recipe, settings(recipe, 3))
     assert problems(report) == []
     assert not report.unreadable

@@ -1,0 +1,84 @@
+"""SimCLR on a folder of images, without labels, and what a linear classifier makes of the features:
+
+    python examples/simclr.py photos/train photos/val
+
+Without folders it makes pictures. Each image is read and decoded once and gives two views; the probe sees each image
+once, resized and cropped. Source: Chen et al., A simple framework for contrastive learning (arXiv:2002.05709).
+"""
+
+import argparse
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+import dalipipe
+from dalipipe import ops
+
+parser = argparse.ArgumentParser()
+parser.add_argument("train", nargs="?", help="a folder of images for each class; labels are for the probe only")
+parser.add_argument("val", nargs="?", help="the same, for the probe's accuracy")
+parser.add_argument("--epochs", type=int, default=20)
+parser.add_argument("--batch-size", type=int, default=64)
+parser.add_argument("--size", type=int, default=64, help="of the views, px")
+parser.add_argument("--temperature", type=float, default=0.2)
+arguments = parser.parse_args()
+if arguments.train is None:
+    folder = dalipipe.samples.ensure()
+    arguments.train, arguments.val = folder / "train", folder / "val"
+arguments.val = arguments.val or arguments.train
+
+simclr = dalipipe.Recipe.load("simclr")
+small = {"RandomResizedCrop": ops.RandomResizedCrop(size=arguments.size)}
+steps = [small.get(op.op, op) for op in simclr.ops if arguments.size > 128 or op != simclr.ops[-2]]
+recipe = dalipipe.Recipe(name="simclr-small", ops=steps).with_views(2)  # small images are not blurred, as in the paper
+
+torch.manual_seed(0)
+device = "cuda" if torch.cuda.is_available() else "cpu"
+blocks = [
+    nn.Sequential(nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+    for before, after in ((3, 32), (32, 64), (64, 128), (128, 256))
+]
+network = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()).to(device)
+head = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 64)).to(device)
+
+
+def nt_xent(first, second):
+    """Return the loss of (n, d) projections: each has to find the other view of its image among all 2n."""
+    views = functional.normalize(torch.cat([first, second]))
+    likeness = (views @ views.T / arguments.temperature).fill_diagonal_(float("-inf"))
+    return functional.cross_entropy(likeness, torch.arange(len(views), device=views.device).roll(len(first)))
+
+
+@torch.no_grad()
+def features(root):
+    """Return what the network makes of each image, (n, 256), and its label."""
+    network.eval()
+    with dalipipe.DataLoader(root, 128, recipe=recipe.eval_twin()) as loader:
+        pairs = [(network(images.to(device)).cpu(), labels.cpu()) for images, labels in loader]
+    return torch.cat([found for found, _ in pairs]), torch.cat([labels for _, labels in pairs])
+
+
+def probe():
+    """Return the validation accuracy of ridge regression on the features of the training images."""
+    (x, y), (x_val, y_val) = features(arguments.train), features(arguments.val)
+    mean, std = x.mean(0), x.std(0) + 1e-6
+    x, x_val = (x - mean) / std, (x_val - mean) / std
+    targets = functional.one_hot(y).float()
+    weights = torch.linalg.solve(x.T @ x + 100 * torch.eye(x.shape[1]), x.T @ (targets - targets.mean(0)))
+    return ((x_val @ weights + targets.mean(0)).argmax(1) == y_val).float().mean().item()
+
+
+print(f"random features: {probe():.1%} right")
+optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=1e-3, weight_decay=1e-4)
+with dalipipe.DataLoader(arguments.train, arguments.batch_size, shuffle=True, drop_last=True, recipe=recipe) as loader:
+    for epoch in range(1, arguments.epochs + 1):
+        network.train()
+        for (first, second), _ in loader:
+            projections = head(network(torch.cat([first, second]).to(device)))
+            loss = nt_xent(*projections.chunk(2))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        print(f"epoch {epoch}: loss {loss.item():.3f}")
+print(f"features learnt without labels: {probe():.1%} right")
