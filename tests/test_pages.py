@@ -111,6 +111,13 @@ def recipe_of_views(photos, capsys) -> None:
     assert [view.output_shape for view in recipe.views] == [(3, 224, 224)] * 2 + [(3, 96, 96)] * 6
 
 
+def recipe_of_calls(photos, capsys) -> None:
+    recipe = Recipe.from_toml(f'name = "test"\n{code_of("recipe-of-calls")}')
+    with dalipipe.DataLoader(photos / "train", 2, recipe=recipe, backend="torchvision", num_threads=1) as loader:
+        images, _ = next(iter(loader))
+    assert images.shape == (2, 3, 224, 224) and len(images.unique()) <= 8
+
+
 def recipe_of_choices(photos, capsys) -> None:
     crop = '[[ops]]\nop = "CenterCrop"\nsize = 8\n'
     recipe = Recipe.from_toml(f'name = "test"\n{code_of("recipe-of-choices")}\n{crop}')
@@ -187,6 +194,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     "one-import": one_import,
     "recipe-of-choices": recipe_of_choices,
     "recipe-of-views": recipe_of_views,
+    "recipe-of-calls": recipe_of_calls,
     "photos-to-model": photos_to_model,
     "torchrun": torchrun,
     "text": text,

@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from dalipipe.asking.account import Account
-from dalipipe.asking.generators import lent, states
 from dalipipe.asking.plans import Plan, Plans
 from dalipipe.asking.sample import Asked
 from dalipipe.backends import Job
 from dalipipe.decisions import randomness
+from dalipipe.decisions.generators import lent, states
 from dalipipe.recipes import Recipe
 from dalipipe.sampling import Batch
 

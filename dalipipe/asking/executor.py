@@ -19,13 +19,13 @@ import torch
 from PIL import Image
 
 from dalipipe.asking.asker import Asker
-from dalipipe.asking.generators import lent
 from dalipipe.asking.images import become, mark_of, name_of
 from dalipipe.asking.patches import installed
 from dalipipe.asking.sample import Asked
 from dalipipe.asking.structure import Row, mapped
 from dalipipe.asking.views import View, view_of
 from dalipipe.backends import ONE_PIXEL, Executor, Job, compile_recipe, failures_of, in_parts, of_view
+from dalipipe.decisions.generators import lent
 from dalipipe.recipes import Recipe
 from dalipipe.sampling import Batch
 from dalipipe.sources import Item

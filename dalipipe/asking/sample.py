@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from dalipipe.asking.generators import lent, seed_all
 from dalipipe.asking.images import DeferredImage, FileOrigin, Origin, become, item_in, name_of, origin_of
 from dalipipe.asking.structure import mapped
 from dalipipe.asking.views import Incoming, TensorView, View, image_of, pixels_of, stand_in, view_of
 from dalipipe.backends import of_view, reference_sample, why_not
 from dalipipe.decisions import randomness
+from dalipipe.decisions.generators import lent, seed_all
 from dalipipe.recipes import Recipe
 from dalipipe.recipes.ops.base import Channels
 from dalipipe.sampling import Batch

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from dalipipe.asking.asker import Asker
-from dalipipe.asking.generators import lent
 from dalipipe.asking.patches import installed
 from dalipipe.asking.sample import Asked
 from dalipipe.asking.source import AskedSource
 from dalipipe.decisions import randomness
+from dalipipe.decisions.generators import lent
 from dalipipe.errors import StateError, shown
 from dalipipe.sampling import Batch, Pass
 

@@ -237,7 +237,11 @@ def compile_recipe(job: Job, backend: str) -> Executor:
             'dtype: "uint8" leaves it to loader.finish to rescale and normalise, and the views of the recipe do so'
             ' differently. Give them the same Normalize, or choose "float32" or "float16".'
         )
-    return BACKENDS[name].compile(job)
+    if not job.recipe.calls:
+        return BACKENDS[name].compile(job)
+    from dalipipe.backends.python_steps import finished_in_python
+
+    return finished_in_python(job, BACKENDS[name].compile)
 
 
 def describe_step(recipe: Recipe, backend: str) -> list[str]:
@@ -262,6 +266,10 @@ def reference_sample(job: Job, batch: Batch) -> torch.Tensor | str:
     from dalipipe.backends.torchvision import views_of
 
     assert batch.items is not None
+    if job.recipe.calls:
+        from dalipipe.backends.python_steps import finished_sample
+
+        return finished_sample(job, batch, lambda begun: reference_sample(begun, batch))
     made = views_of(job, batch.items[0], [drawn[0] for drawn in uniforms_of(job, batch)])
     return made if isinstance(made, str) else made[0]
 

@@ -107,10 +107,13 @@ class Backend:
             BackendError: the backend can't be asked here, as DALI's where DALI is not installed.
         """
         table = self.table()
-        return [self.prefix + self._label(table, recipe, position) for position in range(len(recipe.ops))]
+        labels = [self._label(table, recipe, position) for position in range(len(recipe.ops))]
+        return [label if label == "Python" else self.prefix + label for label in labels]
 
     def _label(self, table: Table, recipe: Recipe, position: int) -> str:
         op = recipe.ops[position]
+        if any(isinstance(before, ops.Python) for before in recipe.ops[: position + 1]):
+            return "Python"
         if recipe.stages[position] == "range":
             return self.last
         if position == 0 and (label := self.first(op)) is not None:

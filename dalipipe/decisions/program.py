@@ -112,9 +112,9 @@ def _steps(op: ops.Op, offset: int, gates: tuple[float, ...]) -> Iterator[_Step]
 
 
 def program(recipe: Recipe) -> Program:
-    """Return the program of a recipe's pixel ops, under the present `pixel_limit`."""
+    """Return the program of a recipe's pixel ops before its first Python step, under the present `pixel_limit`."""
     limit = pixel_limit()
-    return _program(recipe, math.inf if limit is None else float(limit))
+    return _program(recipe.beginning, math.inf if limit is None else float(limit))
 
 
 @lru_cache(maxsize=64)

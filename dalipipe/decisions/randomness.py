@@ -45,6 +45,9 @@ and occurrence."""
 SOURCE_POSITION = 0xFFFA
 """The op position that stands for the choice among several sources: the place in the epoch stands for the index."""
 
+CALL_POSITION = 0xFFF9
+"""The op position that stands for what the Python steps of a recipe draw from the global generators."""
+
 
 def philox(counters: ArrayLike, key: int) -> NDArray[np.uint64]:
     """Return four words of 32 random bits for each counter.

@@ -20,6 +20,7 @@ from dalipipe.recipes.ops import (
     ImageSpec,
     Normalize,
     Op,
+    Python,
     RandomResizedCrop,
     Resize,
     ToDtype,
@@ -27,6 +28,7 @@ from dalipipe.recipes.ops import (
 )
 from dalipipe.recipes.ops.base import Channels, Stage
 from dalipipe.recipes.ops.building import build_op, first_problem
+from dalipipe.recipes.ops.calls import is_python
 from dalipipe.recipes.ops.sizing import Filter
 from dalipipe.recipes.reading import TEXT_OPS, Written, check_number, check_views, list_recipes
 
@@ -225,6 +227,18 @@ class Recipe(NamedOps):
         return hashlib.sha256(json.dumps(ops, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
+    def calls(self) -> tuple[str, ...]:
+        """What the Python steps of all views call, "package.module:name" each."""
+        found = (op.call for view in self.views for op in view.ops if isinstance(op, Python))
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def beginning(self) -> Recipe:
+        """The recipe of one view up to its first Python step: what a backend does; itself where there is none."""
+        at = next((at for at, op in enumerate(self.ops) if is_python(op)), None)
+        return self if at is None else self.model_copy(update={"ops": self.ops[:at]})
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
         """What each op works on at its place: levels, the range, or what comes out of that ("tail")."""
         stages: list[Stage] = []
@@ -259,6 +273,12 @@ class Recipe(NamedOps):
                     f"Put {op.op} before the ops that rescale or normalise."
                 )
             stage = min(_STAGES.index(at), 1)  # the range may go on behind an erasing of floats
+            earlier = next((before.op for before in self.ops[: position - 1] if is_python(before)), None)
+            if earlier is not None and op.stage != "range" and not is_python(op):
+                raise RecipeError(
+                    f"op {position} ({op.op}): must come before the Python step, behind which only ToDtype, Normalize"
+                    " and further Python steps have a place. Move it up."
+                )
             try:
                 _require_grey(op, specs[-1])
                 specs.append(op.check(specs[-1]))

@@ -75,6 +75,9 @@ def open_data(
         _require_float(each)
     if chosen.warning and launch.is_first and not fold:
         observer.warning(chosen.warning)
+    if chosen.train.calls and launch.is_first and not fold:
+        called = ", ".join(chosen.train.calls)
+        observer.warning(f"--recipe {cfg.recipe}: {called} is code of your own, and runs here for each image.")
     root = cfg.data
     if root is None:
         observer.preparing("demonstration pictures, made once")

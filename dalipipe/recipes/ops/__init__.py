@@ -6,6 +6,7 @@ from typing import Final
 
 from dalipipe.recipes.ops import colour, containers, erasing, geometric, policies, ranges, sizing
 from dalipipe.recipes.ops.base import ImageSpec, Numbers, Op
+from dalipipe.recipes.ops.calls import Python
 from dalipipe.recipes.ops.colour import *  # noqa: F403
 from dalipipe.recipes.ops.containers import *  # noqa: F403
 from dalipipe.recipes.ops.containers import Container, leaves
@@ -26,4 +27,4 @@ OPS: Final[dict[str, type[Op]]] = {
     if name in module.__all__ and isinstance(model, type) and model not in _NO_OPS
 }
 
-__all__ = ["OPS", "Container", "ImageSpec", "Numbers", "Op", "Policy", "leaves", *OPS]
+__all__ = ["OPS", "Container", "ImageSpec", "Numbers", "Op", "Policy", "Python", "leaves", *OPS]

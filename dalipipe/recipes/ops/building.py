@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from dalipipe.errors import RecipeError, nearest, shown
-from dalipipe.recipes.ops import OPS, Container, Op
+from dalipipe.recipes.ops import OPS, Container, Op, Python
 from dalipipe.recipes.ops.refused import REFUSED
 from dalipipe.recipes.reading import TEXT_OPS, check_number
 
@@ -95,7 +95,7 @@ class Registry(Generic[AnyOp]):
 
 
 IMAGE_OPS: Registry[Op] = Registry(
-    ops=OPS,
+    ops={**OPS, "Python": Python},
     base=Op,
     containers=(Container,),
     noun="images",

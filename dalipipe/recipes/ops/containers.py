@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from dalipipe.recipes.ops.base import ImageSpec, Op, Probability
+from dalipipe.recipes.ops.calls import is_python
 
 __all__ = ["Container", "RandomApply", "RandomChoice", "leaves"]
 
@@ -28,9 +29,9 @@ class Container(Op):
     @classmethod
     def _pixels_only(cls, children: tuple[Op, ...]) -> tuple[Op, ...]:
         for position, child in enumerate(children, 1):
-            if child.stage != "pixels":
+            if child.stage != "pixels" or is_python(child):
                 raise ValueError(
-                    f"op {position} must be one on uint8 pixels, got {child.op}, which can't be left to chance"
+                    f"op {position} must be one on uint8 pixels, got {child.op}, which can't be left to chance here"
                 )
         return children
 
