@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import dalipipe
-from dalipipe import ops
+from dalipipe import ops, samples
 
 parser = argparse.ArgumentParser()
 parser.add_argument("train", nargs="?", help="a folder of images for each class; labels are for the probe only")
@@ -24,7 +24,7 @@ parser.add_argument("--size", type=int, default=64, help="of the views, px")
 parser.add_argument("--temperature", type=float, default=0.2)
 arguments = parser.parse_args()
 if arguments.train is None:
-    folder = dalipipe.samples.ensure()
+    folder = samples.ensure()
     arguments.train, arguments.val = folder / "train", folder / "val"
 arguments.val = arguments.val or arguments.train
 
@@ -70,15 +70,18 @@ def probe():
 
 
 print(f"random features: {probe():.1%} right")
-optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=1e-3, weight_decay=1e-4)
-with dalipipe.DataLoader(arguments.train, arguments.batch_size, shuffle=True, drop_last=True, recipe=recipe) as loader:
+optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=2e-3, weight_decay=1e-4)
+options = {"shuffle": True, "drop_last": True, "cache": "auto", "seed": 0}
+with dalipipe.DataLoader(arguments.train, arguments.batch_size, recipe=recipe, **options) as loader:
     for epoch in range(1, arguments.epochs + 1):
         network.train()
+        total = 0.0
         for (first, second), _ in loader:
             projections = head(network(torch.cat([first, second]).to(device)))
             loss = nt_xent(*projections.chunk(2))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        print(f"epoch {epoch}: loss {loss.item():.3f}")
+            total += loss.item() / len(loader)
+        print(f"epoch {epoch}: loss {total:.3f}")
 print(f"features learnt without labels: {probe():.1%} right")

@@ -76,6 +76,14 @@ def test_vgg16_stops_early_and_keeps_the_best(run_here, make_image_folder, tiny)
     assert (len(losses), "stopped" in epochs[-1]) == ((worse[0] + 1, True) if worse else (6, False))
 
 
+def test_simclr_learns_and_probes(run_here, make_image_folder):
+    options = ("--epochs", 2, "--batch-size", 4, "--size", 32)
+    before, *epochs, after = run_here("simclr.py", make_image_folder(per_class=5), *options)
+    assert before.startswith("random features: ") and after.startswith("features learnt without labels: ")
+    assert [line.split(":")[0] for line in epochs] == ["epoch 1", "epoch 2"]
+    assert all(0 < float(line.split("loss ")[1]) < 10 for line in epochs)
+
+
 def test_cifar10_is_read_and_learnt_from(run_here, tmp_path, monkeypatch):
     folder = tmp_path / CIFAR10.base_folder
     folder.mkdir()

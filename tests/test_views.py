@@ -86,7 +86,7 @@ def test_a_recipe_is_known_by_all_of_its_views():
         ('[[views]]\ncount = 2', r"\[\[views\]\] 1: a recipe needs at least one \[\[views.ops\]\] table"),
         ('[[views]]\nsize = 2', r"\[\[views\]\] 1: unknown key 'size'.*There are: count, ops"),
         (f'[[ops]]\nop = "ToDtype"\n{WRITTEN}', r"\[\[ops\]\] or in \[\[views.ops\]\], got both"),
-        (WRITTEN + '[[views]]\n[[views.ops]]\nop = "CentreCrop"', r"view 4, op 1: unknown op 'CentreCrop'.*CenterCrop"),
+        (WRITTEN + '[[views]]\n[[views.ops]]\nop = "CentreCrop"', r"view 4: op 1: unknown op 'CentreCrop'.*CenterCrop"),
         (WRITTEN + '[[views]]\n[[views.ops]]\nop = "Resize"\nsize = 9', r"view 4: the output is .*not be batched"),
         ("views = []", r"views: must be a whole number from 1 to 64"),
         ("views = [1]", r"\[\[views\]\] 1: must be a table with ops, got 1"),

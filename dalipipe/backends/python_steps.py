@@ -50,8 +50,8 @@ def begun(job: Job) -> Job:
     if not job.recipe.calls:
         return job
     recipe = Recipe.of_views(job.recipe.name, [view.beginning for view in job.recipe.views])
-    dtype = "uint8" if job.output.dtype == "uint8" else None
-    return replace(job, recipe=recipe, output=Output(dtype, job.output.memory_format))
+    output = Output("uint8" if job.output.dtype == "uint8" else None, job.output.memory_format)
+    return replace(job, recipe=recipe, output=output)
 
 
 class Rest:

@@ -15,13 +15,11 @@ from dalipipe.errors import RecipeError
 from dalipipe.limits import pixel_limit
 from dalipipe.recipes.base import NamedOps, tables_of
 from dalipipe.recipes.ops import (
-    CenterCrop,
     Grayscale,
     ImageSpec,
     Normalize,
     Op,
     Python,
-    RandomResizedCrop,
     Resize,
     ToDtype,
     leaves,
@@ -29,8 +27,7 @@ from dalipipe.recipes.ops import (
 from dalipipe.recipes.ops.base import Channels, Stage
 from dalipipe.recipes.ops.building import build_op, first_problem
 from dalipipe.recipes.ops.calls import is_python
-from dalipipe.recipes.ops.sizing import Filter
-from dalipipe.recipes.reading import TEXT_OPS, Written, check_number, check_views, list_recipes
+from dalipipe.recipes.reading import TEXT_OPS, Written, check_number, check_views
 
 Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation of each channel, in levels."""
@@ -75,27 +72,21 @@ class Recipe(NamedOps):
                 "this one to dalipipe.text.TextAugment; dalipipe.text.Recipe reads it."
             )
         single = len(written.views) == 1
-        views = []
+        views: list[tuple[Op, ...]] = []
         for number, tables in enumerate(written.views, 1):
             place = where if single else f"{where}: view {number}"
             again = number > 1 and tables is written.views[number - 2]
-            views.append(
-                views[-1]
-                if again
-                else tuple(
-                    build_op(table, f"{place}, op {position}" if not single else f"{place}: op {position}")
-                    for position, table in enumerate(tables, 1)
-                )
-            )
+            made = (build_op(table, f"{place}: op {position}") for position, table in enumerate(tables, 1))
+            views.append(views[-1] if again else tuple(made))
         try:
             recipe = cls(**written.head, ops=views[0], other_ops=tuple(views[1:]))
         except ValidationError as error:
             raise RecipeError(first_problem(where, error, [*cls.model_fields, "views"])) from error
-        for number, view in recipe.kinds.items():
+        for numbers, view in recipe.kinds.items():
             try:
                 view.shapes()
             except RecipeError as error:
-                raise RecipeError(f"{where}: {error}" if single else f"{where}: view {number}: {error}") from error
+                raise RecipeError(f"{where}: {error}" if single else f"{where}: view {numbers}: {error}") from error
         return recipe._beside(written.folder)
 
     @classmethod
@@ -341,64 +332,9 @@ class Recipe(NamedOps):
             RecipeError: the file that `evaluation` names can't be read, or makes images of another size or
                 normalisation.
         """
-        twin = self._named_twin() if self.evaluation else self._derived_twin()
-        if not self.apply_exif_orientation or twin.apply_exif_orientation:
-            return twin
-        return twin.model_copy(update={"apply_exif_orientation": True})
+        from dalipipe.recipes.twins import twin_of  # which makes recipes
 
-    def _named_twin(self) -> Recipe:
-        twin = Recipe.load(self.evaluation)
-        (_, height, width), (_, twin_height, twin_width) = self.output_shape, twin.output_shape
-        if self.evaluation in list_recipes():
-            if _alike(self, twin):
-                return twin
-            return self._derived_twin().model_copy(
-                update={"name": f"{self.name}-eval (derived: {height} x {width} px)"}
-            )
-        if twin.levels != self.levels:
-            raise RecipeError(
-                f"recipe {self.name!r}: images for evaluation must be normalised as those for training, got another"
-                f" mean or standard deviation in {self.evaluation!r}. Use those of the training recipe there."
-            )
-        if (height, width) != (twin_height, twin_width):
-            raise RecipeError(
-                f"recipe {self.name!r}: images for evaluation must be as large as those for training, {height} x"
-                f" {width} px, got {twin_height} x {twin_width} px from {self.evaluation!r}. Write that size there, or"
-                " leave out evaluation: a twin is derived then."
-            )
-        return twin
-
-    def _derived_twin(self) -> Recipe:
-        if not any(op.is_random for op in self.ops):
-            return self.views[0]
-        _, height, width = self.output_shape
-        shorter = round(min(height, width) * 256 / 224)
-        interpolation, antialias = self._filter or ("bilinear", True)
-        size = shorter if height == width else (height, width)
-        first: Op = Resize(size=size, interpolation=interpolation, antialias=antialias)
-        grey = [op for op in self.ops if isinstance(op, Grayscale)][-1:]
-        kept = (*grey, *(op for op in self.ops if op.stage == "range"))
-        ops = (first, CenterCrop(size=(height, width)), *kept) if height == width else (first, *kept)
-        return Recipe(
-            name=f"{self.name}-eval",
-            description=f"Evaluation twin derived from {self.name}.",
-            input_channels=self.input_channels,
-            ops=ops,
-        )
-
-    @property
-    def _filter(self) -> tuple[Filter, bool] | None:
-        """The interpolation of the last op that resizes, and its antialias; None where none does."""
-        found = [op for outer in self.ops for op in leaves(outer) if isinstance(op, Resize | RandomResizedCrop)]
-        return (found[-1].interpolation, found[-1].antialias) if found else None
-
-
-def _alike(recipe: Recipe, twin: Recipe) -> bool:
-    """Return whether a twin makes images of the size, range, colours and filter that a training recipe makes."""
-    filters = {each._filter for each in (recipe, twin)} - {None}
-    greys = {any(isinstance(op, Grayscale) for op in each.ops) for each in (recipe, twin)}
-    shapes, levels = {recipe.output_shape, twin.output_shape}, {recipe.levels, twin.levels}
-    return len(filters) < 2 and all(len(found) == 1 for found in (greys, shapes, levels))
+        return twin_of(self)
 
 
 def _check_memory(op: Op, spec: ImageSpec) -> None:

@@ -16,10 +16,10 @@ import random as random_module
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import ImageFilter
 
 from dalipipe.recipes.ops import GaussianBlur, Op, RandomApply, RandomInvert, RandomSolarize
@@ -124,7 +124,7 @@ class _Found:
             if not 0 < self.low < self.high or self.high > 32:
                 return None  # with one radius it can be had as it is
             reach = math.ceil(4 * self.high)  # what lies beyond weighs less than 0.0001
-            blur = GaussianBlur(kernel_size=2 * reach + 1, sigma=(self.low, self.high))
+            blur = GaussianBlur(kernel_size=(2 * reach + 1, 2 * reach + 1), sigma=(self.low, self.high))
             return blur if self.p == 1 else RandomApply(ops=(blur,), p=self.p)
         if self.low != self.high or self.p == 1:
             return None
@@ -148,6 +148,8 @@ def recognised(transform: object) -> Op | None:
 
 def _follower(transform: object) -> Callable[[Sequence[float]], tuple[Effect, int]]:
     """Return what a transform does, and how many numbers it draws, as a function of these."""
+    import torch  # seconds to import, and in memory already where there are transforms
+
     name = "forward" if isinstance(transform, torch.nn.Module) else "__call__"
     call = getattr(type(transform), name, None)
     if not isinstance(call, types.FunctionType) or call.__closure__ is not None:
@@ -201,6 +203,9 @@ def _found(follow: Callable[[Sequence[float]], tuple[Effect, int]]) -> _Found | 
     def at(place: int, value: float, base: Sequence[float] = middle) -> Effect:
         return follow([*base[:place], value, *base[place + 1 :]])[0]
 
+    def does_as(place: int, below: bool, value: float) -> bool:
+        return (at(place, value) is not None) == below
+
     gate, chance, low_side = None, 1.0, True
     base = middle
     for place in range(number):
@@ -210,7 +215,7 @@ def _found(follow: Callable[[Sequence[float]], tuple[Effect, int]]) -> _Found | 
         if gate is not None:
             return None
         gate, low_side = place, ends[1] is None
-        threshold = _threshold(lambda value, place=place, low=low_side: (at(place, value) is not None) == low)
+        threshold = _threshold(partial(does_as, place, low_side))
         chance = threshold if low_side else round(1 - threshold, 9)
         base = [*middle]
         base[place] = _EDGE if low_side else 1 - _EDGE

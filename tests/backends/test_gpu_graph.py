@@ -120,6 +120,7 @@ OPERATORS = {
     "imagenet-train-strong": 306,
     "imagenet-train": 4,
     "dino": 3928,
+    "dino-eval": 4,
     "moco-v2": 785,
     "shear-zoom-eval": 3,
     "shear-zoom": 11,
