@@ -8,12 +8,14 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from nvidia.dali._utils import dali_trace
 from nvidia.dali.pipeline import Pipeline
 from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
@@ -47,6 +49,17 @@ class Graph:
 
     build: Callable[[Job, str, Device, Feed], Pipeline]
     prepare: Prepare
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
+    """Keep DALI from noting where in Python each operator was made: as dear as all else about it, and never shown."""
+    traced = dali_trace.is_tracing_enabled()
+    dali_trace.set_tracing(enabled=False)
+    try:
+        yield
+    finally:
+        dali_trace.set_tracing(enabled=traced)
 
 
 _open: weakref.WeakSet[DaliExecutor] = weakref.WeakSet()
@@ -172,7 +185,8 @@ class DaliExecutor:
                 )
             # A weak reference, so that the pipeline does not keep its executor alive.
             feed = weakref.WeakMethod(self._feed)
-            pipeline = self._graph.build(self.job, self._kind, self._graph_device, lambda: feed()())  # type: ignore[misc]
+            with _untraced():
+                pipeline = self._graph.build(self.job, self._kind, self._graph_device, lambda: feed()())  # type: ignore[misc]
             self._iterator = DALIGenericIterator(
                 pipeline, outputs_of(self.job), size=-1, auto_reset=False, prepare_first_batch=False
             )
