@@ -202,6 +202,11 @@ def _find(recipe: str | Path) -> Path:
     path = Path(recipe)
     if path.suffix == ".toml" or is_file(path):
         return path
+    if str(recipe) == "auto":
+        raise RecipeError(
+            "recipe: must be a name or the path of a TOML file, got 'auto', which only training has: it depends on the "
+            "weights. Give the recipe.toml in the output of a run."
+        )
     raise RecipeError(
         f"recipe: there is no recipe named {str(recipe)!r}. {nearest(str(recipe), known)}"
         f"Known: {', '.join(known)}; a file must end in .toml."

@@ -115,3 +115,9 @@ def test_a_syntax_error_is_told_with_line_and_column(tmp_path):
     assert result.exit_code == 2
     assert "broken.toml" in result.stderr
     assert "line 3, column 6" in result.stderr
+
+
+def test_what_training_chooses_itself_is_found_in_its_output():
+    result = CliRunner().invoke(app, ["show", "auto"])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "the recipe.toml in the output of a run" in result.stderr

@@ -1,6 +1,7 @@
 """What images weights want is what their library says, and a run makes, keeps and uses just these."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from dalipipe.training.choice import choose_recipes
 from dalipipe.training.config import TrainConfig
 from dalipipe.training.network import preprocessing
 from dalipipe.training.network.checkpoint import load_checkpoint
-from dalipipe.training.network.models import create_model
+from dalipipe.training.network.models import check_images, create_model
 from dalipipe.training.network.preprocessing import usual_preprocessing
 from dalipipe.training.run.loop import train
 from tests.training.breaking import Killed, Watching
@@ -79,6 +80,25 @@ def test_all_of_the_libraries_networks_have_recipes():
     for name in [*torchvision.models.list_models(module=torchvision.models), *names]:
         told = usual_preprocessing(name)
         assert told.training("t").output_shape == told.evaluation("e").output_shape == (3, *told.size)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3", "vit_h_14", "vit_b_16", "maxvit_t", "resnet18"])
+def test_a_network_is_built_as_the_library_builds_it_for_its_weights(name, monkeypatch):
+    """torchvision changes arguments where it loads weights: what the network does to its input, and its size."""
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+
+    def none(self, *_, **__):
+        with torch.device("meta"):
+            return {}
+
+    monkeypatch.setattr(type(weights), "get_state_dict", none)
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", lambda *_, **__: None)
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs, ours = torchvision.models.get_model(name, weights=weights), create_model(name, 1000)
+    for attribute in ("transform_input", "image_size"):
+        assert getattr(ours, attribute, None) == getattr(theirs, attribute, None)
+    check_images(name, ours, 2, (3, *usual_preprocessing(name).size), training=False)
 
 
 @pytest.mark.parametrize(("mode", "size"), [("border", (3, 96, 96)), ("center", (3, 64, 96))])

@@ -18,10 +18,12 @@ Shape = tuple[int, int, int]
 TIMM: Final = "timm/"
 """What the name of one of timm's networks begins with."""
 
-# Those with further outputs, for their losses in training alone, are built without.
+# Those with further outputs, for their losses in training alone, are built without. The rest is what torchvision builds
+# them with where it loads its weights: they change the range of their input themselves, or are made for another size.
 _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
-    "googlenet": {"aux_logits": False, "init_weights": True},
-    "inception_v3": {"aux_logits": False, "init_weights": True},
+    "googlenet": {"aux_logits": False, "init_weights": True, "transform_input": True},
+    "inception_v3": {"aux_logits": False, "init_weights": True, "transform_input": True},
+    "vit_h_14": {"image_size": 518},
 }
 
 

@@ -136,7 +136,7 @@ def _of_torchvision(name: str) -> Preprocessing:
         interpolation=_filter(name, made.interpolation.value),
         mean=_three(made.mean),
         std=_three(made.std),
-        is_fixed=name.startswith("vit_"),
+        is_fixed=name.startswith(("vit_", "maxvit_")),
     )
 
 
