@@ -99,6 +99,21 @@ def test_all_heads_of_a_network_are_its_head(name, heads):
     assert {3} == {parameter.shape[0] for key, parameter in blocks.parameters(model, -1)}
 
 
+def test_blocks_that_share_parameters_have_each_of_them_once():
+    pytest.importorskip("timm")
+    model = shape_of("timm/coat_lite_tiny")
+    blocks = Blocks.of(model, head_names(model))
+    found = [id(each) for block in range(-1, len(blocks.backbone)) for _, each in blocks.parameters(model, block)]
+    assert len(found) == len(set(found)) == len(list(model.parameters()))
+
+
+def test_a_network_that_names_no_classes_is_refused():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+    check_images("encoder", model, 4, (3, 2, 2), training=False, classes=5)
+    with pytest.raises(ConfigError, match=r"each of the 2 classes, \(4, 2\) for a batch, got \(4, 5\) from encoder"):
+        check_images("encoder", model, 4, (3, 2, 2), training=False, classes=2)
+
+
 def test_without_timm_its_networks_say_how_to_get_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(ConfigError, match=r"needs timm, .* pip install 'dalipipe\[timm\]'"):

@@ -53,12 +53,17 @@ class Blocks:
         return cls(tuple(blocks), heads)
 
     def parameters(self, model: nn.Module, block: int) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the parameters of a block with their names; block -1 is the head, or both."""
+        """Yield the parameters of a block with their names; block -1 is the head, or both.
+
+        Those that several blocks share are of the first.
+        """
+        own = {name for name, _ in model.named_parameters()}
         for name in self.heads if block == -1 else self.backbone[block]:
             module = model.get_submodule(name.rstrip("."))
             prefix = f"{name.rstrip('.')}." if name.rstrip(".") else ""
             for inner, parameter in module.named_parameters(recurse=not name.endswith(".") and name != ""):
-                yield prefix + inner, parameter
+                if prefix + inner in own:
+                    yield prefix + inner, parameter
 
     def still(self, model: nn.Module, frozen: int) -> Iterator[nn.Module]:
         """Yield the modules that compute as in evaluation where the first blocks are frozen.

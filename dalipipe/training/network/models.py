@@ -161,7 +161,9 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True) 
     model.load_state_dict(versioned, strict=strict)
 
 
-def check_images(name: str, model: nn.Module, batch_size: int, shape: Shape, *, training: bool) -> None:
+def check_images(
+    name: str, model: nn.Module, batch_size: int, shape: Shape, *, training: bool, classes: int | None = None
+) -> None:
     """Do the forward pass of a batch without computing it.
 
     Args:
@@ -170,9 +172,11 @@ def check_images(name: str, model: nn.Module, batch_size: int, shape: Shape, *, 
         batch_size: Images in the smallest batch there will be.
         shape: (channels, height, width) of an image.
         training: Whether batch norm is to take its statistics from the batch.
+        classes: How many numbers the network must give for an image; None for any.
 
     Raises:
-        ConfigError: the images are too small or of a size that it isn't made for, or too few at once for batch norm.
+        ConfigError: the images are too small or of a size that it isn't made for, or too few at once for batch norm;
+            or it doesn't give a number for each class.
     """
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     shadows = {key: torch.empty_like(tensor, device="meta") for key, tensor in tensors.items()}
@@ -180,7 +184,7 @@ def check_images(name: str, model: nn.Module, batch_size: int, shape: Shape, *, 
     model.train(training)
     try:
         with torch.device("meta"), torch.no_grad():
-            torch.func.functional_call(model, shadows, (torch.empty(batch_size, *shape),))
+            made = torch.func.functional_call(model, shadows, (torch.empty(batch_size, *shape),))
     except (RuntimeError, ValueError, AssertionError) as error:
         channels, height, width = shape
         reason = str(error).strip().rstrip(".").splitlines()[0] if str(error).strip() else type(error).__name__
@@ -194,6 +198,12 @@ def check_images(name: str, model: nn.Module, batch_size: int, shape: Shape, *, 
         ) from error
     finally:
         model.train(was_training)
+    got = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+    if classes is not None and got != (batch_size, classes):
+        raise ConfigError(
+            f"--model: must give a number for each of the {classes} classes, ({batch_size}, {classes}) for a batch, "
+            f"got {got} from {name}. Choose another network."
+        )
 
 
 def resolve_device(name: str) -> torch.device:

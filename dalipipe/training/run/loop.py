@@ -152,7 +152,7 @@ def prepare(cfg: TrainConfig, data: Data, host: Host, earlier: RunCheckpoint | N
     def build() -> tuple[torch.nn.Module, WeightsReport]:
         model = create_model(cfg.model, len(data.classes), cfg.head, cfg.dropout)
         check_images(cfg.model, model, data.smallest_batch, data.train.recipe.output_shape, training=True)
-        check_images(cfg.model, model, 1, data.val.recipe.output_shape, training=False)
+        check_images(cfg.model, model, 1, data.val.recipe.output_shape, training=False, classes=len(data.classes))
         if earlier is not None:
             return model, WeightsReport(**earlier.weights)
         return model, load_weights(model, cfg.model, data.classes, cfg.weights)
