@@ -20,7 +20,7 @@ from dalipipe.benchmark.meter import Stretch
 from dalipipe.benchmark.process import WORKER, SubjectProcess
 from dalipipe.benchmark.subjects import CEILING, PEERS, REFERENCE
 from dalipipe.benchmark.work import Work
-from dalipipe.decisions import randomness
+from dalipipe.decisions.permutation import permutation
 from dalipipe.recipes import Recipe
 from dalipipe.sources import FolderSource
 
@@ -76,7 +76,7 @@ def measure(root: Path, contenders: Iterable[Contender], how: Plan, notify: Noti
     """Return what was measured of the contenders on the images of a folder."""
     contenders, settings = list(contenders), how.settings
     source = FolderSource(root)
-    pool = randomness.permutation(len(source), settings.seed, 0)[: settings.images]
+    pool = permutation(len(source), settings.seed, 0)[: settings.images]
     data = describe(source, pool)
     found: list[dict[str, Any]] = []
     with ExitStack() as stack:

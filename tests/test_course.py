@@ -18,7 +18,7 @@ import dalipipe.loading.arguments
 import dalipipe.loading.fetching
 from dalipipe.backends import Result
 from dalipipe.backends.ram_cache import RamCache
-from dalipipe.decisions import randomness
+from dalipipe.decisions.permutation import permutation
 from dalipipe.errors import StateError
 
 RECIPE = dalipipe.Recipe.from_toml('ops = [{ op = "CenterCrop", size = 1 }]')
@@ -157,9 +157,7 @@ class History:
                 return list(self.model)
         if not self.shuffle:
             return list(range(self.count))
-        return randomness.permutation(
-            self.count, seed if self.seed is not None or self.world == 1 else 0, epoch
-        ).tolist()
+        return permutation(self.count, seed if self.seed is not None or self.world == 1 else 0, epoch).tolist()
 
     def matches(self, came, order, epoch):
         """Return whether what came is what the model has, without what is bad or with others of its class instead."""

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dalipipe.decisions.randomness import ORDER_POSITION, SUBSTITUTE_POSITION, permutation, philox, uniforms
+from dalipipe.decisions.randomness import ORDER_POSITION, SUBSTITUTE_POSITION, philox, uniforms
 
 COUNTS = (22, 1, 0, 6)
 
@@ -124,37 +124,6 @@ def test_everything_that_should_changes_the_draws():
 
 def test_occurrences_may_be_one_number():
     np.testing.assert_array_equal(uniforms((2,), 0, 0, [4, 5], 3), uniforms((2,), 0, 0, [4, 5], [3, 3]))
-
-
-# Orders
-
-
-@given(st.integers(0, 300), st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1))
-@settings(max_examples=60)
-def test_a_permutation_holds_every_sample_once(length, seed, epoch):
-    order = permutation(length, seed, epoch)
-    assert order.dtype == np.int64
-    assert sorted(order.tolist()) == list(range(length))
-    np.testing.assert_array_equal(order, permutation(length, seed, epoch))
-
-
-def test_permutations_differ_by_epoch_and_seed():
-    orders = [permutation(200, seed, epoch).tolist() for seed in (0, 1, 2**40) for epoch in (0, 1, 2)]
-    assert len({tuple(order) for order in orders}) == 9
-
-
-def test_every_order_is_equally_likely():
-    counts: dict[tuple[int, ...], int] = {}
-    for epoch in range(2400):
-        order = tuple(permutation(4, 9, epoch).tolist())
-        counts[order] = counts.get(order, 0) + 1
-    assert len(counts) == 24
-    assert stats.chisquare(list(counts.values())).pvalue > 0.001
-
-
-def test_a_longer_data_set_keeps_the_order_of_the_samples_it_shares():
-    longer = permutation(300, 4, 2)
-    np.testing.assert_array_equal(longer[longer < 200], permutation(200, 4, 2))
 
 
 def test_the_order_is_not_a_decision_of_any_op():

@@ -161,6 +161,44 @@ def test_the_state_is_small():
     assert len(json.dumps(make().state_dict())) < 1024
 
 
+class Many:
+    """As many samples as nobody could list."""
+
+    classes, labels = ("a",), np.broadcast_to(np.zeros(1, np.int64), 2**27)
+
+    def __len__(self):
+        return 2**27
+
+    def item(self, index):
+        return np.full((5, 7, 3), index % 251, np.uint8)
+
+    def fingerprint(self):
+        return "0123456789abcdef"
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_hundred_million_samples_are_gone_through_and_resumed(shuffle):
+    def loader(size, **options):
+        return dalipipe.DataLoader(Many(), size, shuffle=shuffle, seed=4, recipe=RECIPE, backend="torchvision",
+                                   num_threads=1, **options)  # fmt: skip
+
+    def indices(batches, count):
+        return [index for _, batch in zip(range(count), batches, strict=False) for index in batch.indices.tolist()]
+
+    first, second = loader(8, rank=1, world_size=4), loader(8)
+    iterator = iter(first)
+    next(iterator), next(iterator)
+    state = json.loads(json.dumps(first.state_dict()))
+    assert len(json.dumps(state)) < 1024 and state["position"] == 64
+    second.load_state_dict({**state, "position": 2**26})
+    next(iter(second))
+    assert second.last_indices.tolist() == indices(second.batches(0, 2**26), 1)
+    wanted = indices(second.batches(0), 12)
+    assert len(set(wanted)) == 96 and (wanted == list(range(96))) is not shuffle
+    assert indices(first.batches(0), 3) == wanted[8:16] + wanted[40:48] + wanted[72:80]
+    assert len(indices(first.batches(0, 2**27 - 8), 9)) == 2, "of the 8 that are left, as each of 4 ranks"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -168,7 +206,8 @@ def test_the_state_is_small():
         ({"data": "0" * 16}, "another data set"),
         ({"recipe": "0" * 16}, "another recipe"),
         ({"shuffle": False}, "another shuffle"),
-        ({"version": 99}, "version must be 1"),
+        ({"version": 99}, "version must be 2, got 99"),
+        ({"version": 1}, "version must be 2, got 1, whose epochs had other orders"),
         ({"position": -1}, "position must be"),
         ({"epoch": "1"}, "epoch must be"),
         ({"order": None}, "order must be"),

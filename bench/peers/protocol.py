@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dalipipe.benchmark.meter import Batch, time_stretch
-from dalipipe.decisions import randomness
+from dalipipe.decisions.permutation import permutation
 from dalipipe.sources import FolderSource
 
 SIZE_PX = 224
@@ -87,7 +87,7 @@ def _sample(peer: Peer, count: int, path: str) -> dict[str, Any]:
 
 
 def _time(peer: Peer, task: Task, passes: int, limit_s: float | None) -> dict[str, Any]:
-    order = np.concatenate([randomness.permutation(len(task.files), 0, number) for number in range(passes)]).tolist()
+    order = np.concatenate([permutation(len(task.files), 0, number) for number in range(passes)]).tolist()
     limit_s = float("inf") if limit_s is None else limit_s
     return asdict(time_stretch(lambda: peer.passes(order), limit_s=limit_s))
 

@@ -21,7 +21,7 @@ from dalipipe.benchmark.report import Benchmark, Measured, environment
 from dalipipe.benchmark.subjects import CEILING, PEERS, REFERENCE, all_subjects, check_subjects, default_subjects
 from dalipipe.benchmark.training import PARTS, Part, Training, train_in_turns
 from dalipipe.benchmark.work import Work
-from dalipipe.decisions import randomness
+from dalipipe.decisions.permutation import permutation
 from dalipipe.errors import ConfigError, SourceError
 from dalipipe.parity import open_images
 from dalipipe.recipes import Recipe
@@ -131,7 +131,7 @@ def measure(
         raise ConfigError(f"--model: needs a loader, got {CEILING} alone. Name another in --backends.")
     recipe = Recipe.load(settings.recipe).require_one_view("bench")
     source = open_images(settings.data)
-    pool = randomness.permutation(len(source), settings.seed, 0)[: settings.images]
+    pool = permutation(len(source), settings.seed, 0)[: settings.images]
     work = Work(str(source.root), recipe, settings.batch_size, settings.threads, settings.seed)
     facts = environment(_gpu_name() if "dali-gpu" in names else None)
     total = 2 + len(names) * (1 + settings.repetitions)

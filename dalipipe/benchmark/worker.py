@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dalipipe.benchmark.meter import Batch, time_stretch
 from dalipipe.benchmark.subjects import make_subject
 from dalipipe.benchmark.work import Subject, Work
-from dalipipe.decisions import randomness
+from dalipipe.decisions.permutation import permutation
 from dalipipe.errors import DalipipeError
 from dalipipe.recipes import Recipe
 
@@ -101,7 +101,7 @@ def _time(passes: int, limit_s: float | None) -> dict[str, Any]:
 
 def _passes(count: int) -> NDArray[np.int64]:
     pool, seed = _State.pool, _State.work.seed
-    return np.concatenate([pool[randomness.permutation(len(pool), seed, number)] for number in range(count)])
+    return np.concatenate([pool[permutation(len(pool), seed, number)] for number in range(count)])
 
 
 def _model(model: str, classes: int) -> dict[str, Any]:

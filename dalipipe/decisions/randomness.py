@@ -218,14 +218,3 @@ def fractions(length: int, seed: int, epoch: int, position: int) -> NDArray[np.f
     counters = np.zeros((length, 4), np.uint64)
     counters[:, 0], counters[:, 2], counters[:, 3] = np.arange(length), epoch, position << 16
     return philox(counters, seed)[:, 0].astype(np.float64) * 2.0**-32
-
-
-def permutation(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return 0 to length - 1 in the random order of an epoch: a pure function of its arguments.
-
-    The samples are sorted by 64 random bits each, so the order of the samples that two data sets share is the same too.
-    """
-    counters = np.zeros((length, 4), np.uint64)
-    counters[:, 0], counters[:, 2], counters[:, 3] = np.arange(length), epoch, ORDER_POSITION << 16
-    drawn = philox(counters, seed)
-    return np.argsort(drawn[:, 0] << np.uint64(32) | drawn[:, 1], kind="stable").astype(np.int64)

@@ -18,7 +18,8 @@ from dalipipe.sampling import Shard, is_rng_state
 from dalipipe.sources import Source
 from dalipipe.sources.torch_datasets import known_channels, known_size
 
-STATE_VERSION = 1
+STATE_VERSION = 2
+_EARLIER = {1: ", whose epochs had other orders"}
 SETTLED = frozenset(
     {
         "dataset",
@@ -245,8 +246,9 @@ def check_state(state: Any, mine: dict[str, Any]) -> None:
             )
     if state["version"] != STATE_VERSION:
         raise StateError(
-            f"loader state: version must be {STATE_VERSION}, got {shown(state['version'])}. "
-            "It was saved by another dalipipe."
+            f"loader state: version must be {STATE_VERSION}, got"
+            f" {shown(state['version'])}{_EARLIER.get(state['version'], '')}. It was saved by another dalipipe: go on"
+            " with that one, or begin anew."
         )
     for key, name in _SAME.items():
         if state.get(key) != mine[key]:

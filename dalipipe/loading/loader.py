@@ -36,7 +36,7 @@ from dalipipe.loading.roads import NO_RECIPE, chosen_road, pinned
 from dalipipe.loading.samplers import RankBatches, RankSampler, largest_batch, usual_batch_sampler, usual_sampler
 from dalipipe.recipes import Recipe
 from dalipipe.sampling import Batch, Cut, Order, OwnOrder, SamplerOrder, Shard
-from dalipipe.sources import fingerprint
+from dalipipe.sources import Source, fingerprint
 
 
 class DataLoader:
@@ -178,6 +178,7 @@ class DataLoader:
             self._batches = usual_batch_sampler(self._sampler, self.batch_size, drop_last)
         self._course = self._make_course(Seeds(checked_seed(seed, world_size), generator, self.shuffle))
         self._closed = False
+        self._taken: tuple[Source, str] | None = None
         self.last_indices: NDArray[np.int64] | None = None  # the source's, of the batch handed out last
         self.last_is_padding = False  # whether that holds only samples that other ranks have too
         job = Job(
@@ -404,10 +405,16 @@ class DataLoader:
             **self._course.state(),
             "shuffle": self.shuffle,
             "length": len(self.source),
-            "data": fingerprint(self.source),
+            "data": self._fingerprint(),
             "recipe": self._road.digest(),
             "bad": self._quarantine.state(),
         }
+
+    def _fingerprint(self) -> str:
+        """Return the source's, which is taken once."""
+        if self._taken is None or self._taken[0] is not self.source:
+            self._taken = (self.source, fingerprint(self.source))
+        return self._taken[1]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to where `state_dict` was taken: the next iteration yields what was left of that epoch.

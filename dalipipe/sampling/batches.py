@@ -14,9 +14,12 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
+from dalipipe.sampling.orders import Counted
 from dalipipe.sources import Item
 
 _NONE: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+_MANY = 255  # the largest byte
+_AT_ONCE = 8192  # samples of an order that is asked by place
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,31 @@ class Shard:
         return max(0, self.world_size - count) if self.pad and count else 0
 
 
+class _Seen:
+    """How often each sample has come: a byte for each, and more where that is not enough."""
+
+    def __init__(self) -> None:
+        self._few = bytearray()
+        self._many: dict[int, int] = {}
+
+    def count(self, index: int) -> int:
+        """Return how often a sample has come."""
+        few = self._few[index] if index < len(self._few) else 0
+        return few if few < _MANY else self._many.get(index, _MANY)
+
+    def again(self, index: int) -> int:
+        """Return how often a sample came before, and count it."""
+        if index >= len(self._few):
+            self._few.extend(bytes(index + 1 - len(self._few) + len(self._few) // 2))
+        before = self._few[index]
+        if before < _MANY:
+            self._few[index] = before + 1
+            return before
+        before = self._many.get(index, _MANY)
+        self._many[index] = before + 1
+        return before
+
+
 @dataclass(frozen=True)
 class Cut:
     """How an order becomes batches.
@@ -146,19 +174,45 @@ class Cut:
     def batches(self, order: Iterable[int], epoch: int, skip: int = 0, seed: int | None = None) -> Iterator[Batch]:
         """Yield this rank's batches of an epoch.
 
+        Of an order that can be asked by place only this rank's part is, from the first batch that is wanted on.
+
         Args:
             order: Sample indices, the same on every rank.
             epoch: Number of the pass, for the random decisions.
             skip: How many samples of the order were dealt with before.
             seed: Of the random decisions; None for the job's.
         """
+        if isinstance(order, Counted):
+            return self._by_place(order, Batch(epoch, _NONE, _NONE, seed=seed), skip)
+        return self._one_by_one(order, epoch, skip, seed)
+
+    def _by_place(self, order: Counted, batch: Batch, skip: int) -> Iterator[Batch]:
+        """Yield this rank's batches of an order without repetitions."""
         size = self.batch_size * self.shard.world_size
-        seen: dict[int, int] = {}
+        full, rest = divmod(max(0, len(order) - skip), size)
+        own = np.arange(*self.shard.part(size))
+        at_once = max(1, _AT_ONCE // self.batch_size)
+        first_time = np.zeros(self.batch_size, np.int64)
+        for number in range(0, full, at_once):
+            begins = skip + size * np.arange(number, min(full, number + at_once))
+            indices = order.at((begins[:, None] + own).ravel()).reshape(len(begins), -1)
+            for begin, row in zip(begins.tolist(), indices, strict=True):
+                yield replace(batch, indices=row, occurrences=first_time, position=begin + size, begin=begin)
+        if rest and not self.drop_last:
+            begin = len(order) - rest
+            numbers = np.arange(*self.shard.part(rest + self.shard.missing(rest)))
+            if len(numbers):
+                indices, again = order.at(begin + numbers % rest), numbers // rest
+                yield replace(batch, indices=indices, occurrences=again, position=len(order), begin=begin)
+
+    def _one_by_one(self, order: Iterable[int], epoch: int, skip: int, seed: int | None) -> Iterator[Batch]:
+        """Yield this rank's batches of an order that is gone through."""
+        size = self.batch_size * self.shard.world_size
+        seen = _Seen()
         pending: list[tuple[int, int]] = []
         position = 0
         for index in order:
-            occurrence = seen.get(index, 0)
-            seen[index] = occurrence + 1
+            occurrence = seen.again(index)
             position += 1
             if position > skip:
                 pending.append((int(index), occurrence))
@@ -167,7 +221,7 @@ class Cut:
                 pending = []
         if pending and not self.drop_last:
             again = [
-                (pending[i % len(pending)][0], seen[pending[i % len(pending)][0]] + i // len(pending))
+                (pending[i % len(pending)][0], seen.count(pending[i % len(pending)][0]) + i // len(pending))
                 for i in range(self.shard.missing(len(pending)))
             ]
             last = Batch(epoch, _NONE, _NONE, position, position - len(pending), seed=seed)
@@ -189,13 +243,12 @@ def batched(order: Iterable[int], batch_size: int, *, epoch: int, drop_last: boo
 
 def listed(batches: Iterable[Iterable[int]], epoch: int, skip: int = 0, seed: int | None = None) -> Iterator[Batch]:
     """Yield the batches that a batch sampler lists, without the first `skip`; positions count batches."""
-    seen: dict[int, int] = {}
+    seen = _Seen()
     for position, indices in enumerate(batches, 1):
         numbers, occurrences = [], []
         for index in indices:
             numbers.append(int(index))
-            occurrences.append(seen.get(numbers[-1], 0))
-            seen[numbers[-1]] = occurrences[-1] + 1
+            occurrences.append(seen.again(numbers[-1]))
         if position > skip:
             mine, before = (np.array(each, dtype=np.int64) for each in (numbers, occurrences))
             yield Batch(epoch, mine, before, position, position - 1, seed=seed)

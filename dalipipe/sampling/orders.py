@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import base64
 import operator
+import struct
 import zlib
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from dalipipe.decisions import randomness
+from dalipipe.decisions.permutation import Permutation
 from dalipipe.errors import SamplerError, StateError, shown
 
 _ADVICE = "Use what state_dict() gave, with the same sampler."
+_AT_ONCE = 8192  # samples
 _DEEPEST = 8  # samplers within samplers that are looked into
 
 
@@ -39,14 +43,45 @@ class Pass:
         return dict(self._kept)
 
 
+class Counted(Pass):
+    """A pass in which no sample comes twice, and whose samples can be asked for by their places.
+
+    Args:
+        length: How many there are.
+        at: Returns which stand at some places, (n,) int64 -> (n,) int64; None where each stands at its own.
+        kept: See `Pass`.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        at: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None = None,
+        kept: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__((), kept)
+        self._length, self._at = length, at
+
+    def __len__(self) -> int:
+        """Return how many samples there are."""
+        return self._length
+
+    def at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return which samples stand at some places, each from 0 to length - 1."""
+        return places if self._at is None else self._at(places)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the samples."""
+        for begin in range(0, self._length, _AT_ONCE):
+            yield from self.at(np.arange(begin, min(self._length, begin + _AT_ONCE))).tolist()
+
+
 class _SamplerPass(Pass):
     """A pass whose state holds a checksum of what the sampler gave, so that another process sees whether it repeats."""
 
     def __init__(self, items: Iterable[Any], kept: dict[str, Any], position: int = 0, seen: int | None = None) -> None:
         super().__init__(items, kept)
         self._position, self._wanted = position, seen
-        self._came = array("q")
-        self._ends = array("q")  # of each item in `_came`
+        self._sums = array("I", [0])  # of what came, after each item
 
     def __iter__(self) -> Iterator[Any]:
         """Yield what the sampler gives.
@@ -56,11 +91,9 @@ class _SamplerPass(Pass):
         """
         number = 0
         for number, item in enumerate(self._items, 1):
-            if isinstance(item, list):
-                self._came.extend(item)
-                self._ends.append(len(self._came))
-            else:
-                self._came.append(item)
+            numbers = item if isinstance(item, list) else (item,)
+            packed = struct.pack(f"<{len(numbers) + 1}q", len(numbers), *numbers)
+            self._sums.append(zlib.crc32(packed, self._sums[-1]))
             if number == self._position:
                 self._compare()
             yield item
@@ -75,9 +108,7 @@ class _SamplerPass(Pass):
             )
 
     def _checksum(self, position: int) -> int:
-        ends = self._ends[:position]
-        came = self._came[: ends[-1]] if ends else self._came[:position]
-        return zlib.crc32(ends.tobytes(), zlib.crc32(came.tobytes()))
+        return self._sums[min(position, len(self._sums) - 1)]
 
     def state(self, position: int) -> dict[str, Any]:
         """Return what an order needs to begin this pass again and go on behind `position`, as JSON."""
@@ -121,14 +152,13 @@ class OwnOrder:
         """Return the samples of an epoch; a pass that is repeated has the seed that it had."""
         repeat, self._repeat = self._repeat, {}
         if not self.shuffle and self._drawn is None:
-            return Pass(range(self.length))
+            return Counted(self.length)
         if repeat.get("of") == epoch:
             seed = repeat["seed"]
-        drawn = (
-            self._drawn(seed, epoch, self.shuffle) if self._drawn else randomness.permutation(self.length, seed, epoch)
-        )
-        order: list[int] = drawn.tolist()
-        return Pass(order, {"seed": seed, "of": epoch})
+        kept = {"seed": seed, "of": epoch}
+        if self._drawn is not None:
+            return Pass(self._drawn(seed, epoch, self.shuffle).tolist(), kept)
+        return Counted(self.length, Permutation(self.length, seed, epoch).at, kept)
 
     def check(self, state: dict[str, Any], position: int) -> None:
         """Refuse a sampler's state, and a position behind the end of an epoch."""
