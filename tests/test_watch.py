@@ -89,6 +89,34 @@ def test_other_indices_are_refused(dataset):
             sides(loader)
 
 
+class Growing:
+    """A source that gets more samples."""
+
+    classes, labels = ("a", "b"), np.array([0, 1])
+
+    def __len__(self):
+        return len(self.labels)
+
+    def item(self, index):
+        return np.full((9, 9, 3), index, np.uint8)
+
+
+def test_a_source_that_has_grown_is_refused():
+    source = Growing()
+    with loader_of(source, recipe="cifar-eval") as loader:
+        assert sides(loader) == {32}
+        source.labels = np.array([1, 1])  # nothing was copied: they are what they are
+        assert [labels.tolist() for _, labels in loader] == [[1, 1]]
+        source.labels = np.array([1, 1, 0])
+        with pytest.raises(ConfigError, match="length was changed after the loader was made"):
+            sides(loader)
+
+
+def test_part_of_a_folder_can_be_gone_through_again(dataset):
+    with loader_of(Subset(dalipipe.FolderSource(dataset.root), [0, 2]), recipe="cifar-eval") as loader:
+        assert sides(loader) == sides(loader) == {32}
+
+
 def test_a_transform_beside_a_recipe_is_refused_once_it_is_changed(dataset):
     with loader_of(dataset, recipe="cifar-eval") as loader:
         assert sides(loader) == {32}

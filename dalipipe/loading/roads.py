@@ -154,7 +154,7 @@ class DirectRoad:
     def __init__(self, dataset: Any, recipe: Recipe | None, collate_fn: Collate | None) -> None:
         self.source, transform = as_source(dataset, with_transform=recipe is None)
         self.recipe: Recipe | None = chosen_recipe(recipe, transform, self.source)
-        self._watch = Watch(dataset, with_transform=recipe is None)
+        self._watch = Watch(dataset, with_transform=recipe is None, is_source=self.source is dataset)
         self._dataset, self._collate = dataset, collate_fn
 
     def cached(self, mode: CacheMode | None, budget_gb: float | None, threads: int) -> Source:

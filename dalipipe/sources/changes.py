@@ -26,10 +26,11 @@ class Watch:
     Args:
         dataset: What the loader was given.
         with_transform: Whether its transform decides on the recipe; it may then be changed at any time.
+        is_source: Whether it is itself the source, of which nothing was copied: only its length is looked at.
     """
 
-    def __init__(self, dataset: Any, *, with_transform: bool) -> None:
-        self._dataset, self.with_transform = dataset, with_transform
+    def __init__(self, dataset: Any, *, with_transform: bool, is_source: bool = False) -> None:
+        self._dataset, self.with_transform, self._is_source = dataset, with_transform, is_source
         self._marks = dict(self._look())
 
     def transform(self) -> Any:
@@ -50,6 +51,9 @@ class Watch:
 
     def _look(self) -> Iterator[tuple[str, tuple[object, object]]]:
         """Yield the name of each thing that counts, the thing itself and its digest."""
+        if self._is_source:
+            yield "the data set's length", (None, len(self._dataset))
+            return
         for where, part in _parts(self._dataset, "dataset"):
             for name in (*_READ, *(() if self.with_transform else ("transform",))):
                 value = getattr(part, name, None)

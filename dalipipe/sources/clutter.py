@@ -128,6 +128,12 @@ class LeftOut:
         """Note the output of a run."""
         self.runs.append(folder[len(self._prefix) :])
 
+    def add(self, other: LeftOut) -> None:
+        """Note what another has noted of the same root."""
+        self.folders += other.folders
+        self.files += other.files
+        self.runs += other.runs
+
     def has_run_below(self, name: str) -> bool:
         """Return whether a folder directly below the root is a run, or holds one."""
         return any(run == name or run.startswith(name + os.sep) for run in self.runs)

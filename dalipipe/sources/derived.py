@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from dalipipe.errors import SourceError
 from dalipipe.sources.array import as_labels, numbered
-from dalipipe.sources.base import Item, Source, key_of, max_requests_of, name_of
+from dalipipe.sources.base import Item, Source, joined_keys, key_of, max_requests_of, name_of
+from dalipipe.sources.paths import Paths
 
 
 class SampleSource:
@@ -25,11 +26,10 @@ class SampleSource:
     """
 
     def __init__(self, paths: Sequence[str], labels: NDArray[np.int64], classes: Sequence[str]) -> None:
-        self.paths = tuple(paths)
         self.labels = labels
         self.classes = tuple(classes)
-        common = os.path.commonprefix(self.paths)  # noqa: RUF071 - cut at a separator below
-        self._below = common.rfind(os.sep) + 1
+        common = os.path.commonprefix(paths)  # noqa: RUF071 - cut at a separator below
+        self.paths = Paths.of(common[: common.rfind(os.sep) + 1], paths)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -47,7 +47,11 @@ class SampleSource:
 
     def key(self, index: int) -> str:
         """Return the path of file `index` below the folder that holds them all."""
-        return self.paths[index][self._below :]
+        return self.paths.below(index)
+
+    def joined_keys(self, indices: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
+        """Return the keys of some files; see `sources.base.fingerprint`."""
+        return self.paths.joined_parts(indices)
 
 
 class LabelledSource:
@@ -91,6 +95,10 @@ class LabelledSource:
     def key(self, index: int) -> str:
         """Return the key that sample `index` has in the source."""
         return key_of(self.source, index)
+
+    def joined_keys(self, indices: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
+        """Return the keys that some samples have in the source; see `sources.base.fingerprint`."""
+        return joined_keys(self.source, indices)
 
 
 class ConcatSource:

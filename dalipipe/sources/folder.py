@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 from dalipipe.errors import SourceError, SourceNotFoundError
 from dalipipe.sources.base import list_names
 from dalipipe.sources.clutter import LeftOut, advice_on_archive, archives_in, is_clutter, is_run
+from dalipipe.sources.paths import Paths, Samples
 from dalipipe.sources.roles import role_of
 
 IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Endings of the files that count as images, in any case. Source: torchvision.datasets.folder.IMG_EXTENSIONS."""
 
+_LISTED_AT_ONCE = 16  # folders
 _log = logging.getLogger("dalipipe")
 _told: set[str] = set()  # what was said of folders in this process: a loader may be made anew in each epoch
 
@@ -37,6 +40,7 @@ class FolderSource:
         root: The folder.
         classes: The class names.
         class_to_idx: The label of each class name.
+        paths: The path of every image.
         samples: (path, label) of every image.
         labels: The label of every image, (N,) int64.
         left_out: What is there and is no data.
@@ -55,7 +59,7 @@ class FolderSource:
         self._root = expand(root)
         self.root = Path(self._root)
         self.left_out = LeftOut(self._root)
-        found = {name: list_images(f"{self._prefix}{name}", self.left_out) for name in self._find_classes()}
+        found = self._list(self._find_classes())
         # A folder of runs and nothing else is no class.
         found = {name: paths for name, paths in found.items() if paths or not self.left_out.has_run_below(name)}
         if not found:
@@ -70,31 +74,54 @@ class FolderSource:
                 f"{self._where}: must have no other classes than {list_names(self.classes)}, got"
                 f" {list_names(unknown)} in addition. Remove or rename that."
             )
-        self.samples: list[tuple[str, int]] = [
-            (path, self.class_to_idx[name]) for name, paths in found.items() for path in paths
-        ]
-        self.labels: NDArray[np.int64] = np.array([label for _, label in self.samples], dtype=np.int64)
+        counts = [len(paths) for paths in found.values()]
+        self.labels: NDArray[np.int64] = np.repeat([self.class_to_idx[name] for name in found], counts).astype(np.int64)
+        self.paths = Paths.joined(self._prefix, list(found.values()))
+        self._samples = Samples(self.paths, self.labels)
         tell(self.left_out.words)
         if classes is None and {"train", "val", "test"} & {role_of(name) for name in self.classes} > {"train"}:
             tell(f"{self._where}: {list_names(self.classes)} are taken for classes. Give one of them if they are parts")
 
+    @property
+    def samples(self) -> Samples:
+        """(path, label) of every image."""
+        return self._samples
+
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.labels)
 
     def __repr__(self) -> str:
         return f"FolderSource({self._root!r}, {len(self.classes)} classes, {len(self)} images)"
 
     def item(self, index: int) -> str:
         """Return the path of image `index`."""
-        return self.samples[index][0]
+        return self.paths[index]
 
     def name(self, index: int) -> str:
         """Return the path of image `index`."""
-        return self.samples[index][0]
+        return self.paths[index]
 
     def key(self, index: int) -> str:
         """Return the path of image `index` below the root."""
-        return self.samples[index][0][len(self._prefix) :]
+        return self.paths.below(index)
+
+    def joined_keys(self, indices: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
+        """Return the keys of some images; see `sources.base.fingerprint`."""
+        return self.paths.joined_parts(indices)
+
+    def _list(self, names: Sequence[str]) -> dict[str, Paths]:
+        """Return the images of each class; several folders are listed at once, for a network answers slowly."""
+
+        def listed(name: str) -> tuple[Paths, LeftOut]:
+            left_out = LeftOut(self._root)
+            return Paths.of(self._prefix, list_images(f"{self._prefix}{name}", left_out)), left_out
+
+        found = {}
+        with ThreadPoolExecutor(_LISTED_AT_ONCE, thread_name_prefix="dalipipe-listing") as pool:
+            for name, (paths, left_out) in zip(names, pool.map(listed, names), strict=True):
+                found[name] = paths
+                self.left_out.add(left_out)
+        return found
 
     @property
     def _where(self) -> str:
@@ -124,7 +151,7 @@ class FolderSource:
         words = f" {self.left_out.words}." if self.left_out.words else ""
         return SourceNotFoundError(f"{self._where}: must hold one folder per class, got {found}. {advice}{words}")
 
-    def _require_images(self, found: dict[str, list[str]]) -> None:
+    def _require_images(self, found: dict[str, Paths]) -> None:
         empty = [name for name, paths in found.items() if not paths]
         if not empty:
             return

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalipipe.decisions import randomness
+from dalipipe.decisions.permutation import permutation
 from dalipipe.errors import SourceError, shown
 from dalipipe.sources.base import Source, fingerprint, list_names
 from dalipipe.sources.derived import ConcatSource, LabelledSource
@@ -93,7 +94,7 @@ def _again_and_again(length: int, count: int, number: int, seed: int, epoch: int
     if not shuffle:
         return np.tile(np.arange(length), rounds)[:count]
     keys = randomness.words(seed, epoch, [number] * rounds, list(range(rounds)), randomness.SOURCE_POSITION, 1)
-    orders = [randomness.permutation(length, high << 32 | low, epoch) for high, low, _, _ in keys]
+    orders = [permutation(length, high << 32 | low, epoch) for high, low, _, _ in keys]
     return np.concatenate([np.empty(0, np.int64), *orders])[:count]
 
 
