@@ -14,13 +14,13 @@ import typer
 from typer.core import TyperGroup
 
 from dalipipe import __version__
-from dalipipe.cli import bench, check, evaluate, export, parity, predict, preview, recipes, streams, train
+from dalipipe.cli import bench, check, evaluate, export, index, parity, predict, preview, recipes, streams, train
 from dalipipe.cli.console import compiling_said, complain, printable, warn
 from dalipipe.cli.statuses import FAILED, INTERRUPTED, SIGNALLED, USAGE_ERROR
 from dalipipe.errors import DalipipeError, DecodeError, DivergedError, PeerError, ResourceError, StoppedError
 from dalipipe.training.launch import Launch
 
-COMMANDS = (train, evaluate, predict, export, bench, recipes, preview, parity, check)
+COMMANDS = (train, evaluate, predict, export, bench, recipes, preview, parity, check, index)
 
 _OWN = (DecodeError, PeerError, ResourceError)  # what one process may meet alone
 

@@ -12,7 +12,7 @@ from dalipipe.sources.base import (
     require_classes,
 )
 from dalipipe.sources.duplicates import find_shared, require_disjoint
-from dalipipe.sources.folder import IMG_EXTENSIONS, FolderSource
+from dalipipe.sources.folder import IMG_EXTENSIONS, FolderSource, index_folder
 from dalipipe.sources.mixed import MixedSource
 from dalipipe.sources.split import Parts, find_parts, fold_sources, split_sources
 
@@ -30,6 +30,7 @@ __all__ = [
     "find_shared",
     "fingerprint",
     "fold_sources",
+    "index_folder",
     "list_names",
     "name_of",
     "require_classes",

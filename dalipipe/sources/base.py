@@ -185,6 +185,11 @@ def fingerprint(source: Source) -> str:
     own = getattr(source, "fingerprint", None)
     if own is not None:
         return str(own())
+    return fingerprint_of(source)
+
+
+def fingerprint_of(source: Source) -> str:
+    """Return what `fingerprint` returns of a source that has none of its own."""
     digest = hashlib.sha256()
 
     def add(text: str) -> None:

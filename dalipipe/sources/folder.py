@@ -2,15 +2,19 @@
 
 import logging
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dalipipe.errors import SourceError, SourceNotFoundError
-from dalipipe.sources.base import list_names
+from dalipipe.sources import index
+from dalipipe.sources.base import fingerprint_of, list_names
 from dalipipe.sources.clutter import LeftOut, advice_on_archive, archives_in, is_clutter, is_run
 from dalipipe.sources.paths import Paths, Samples
 from dalipipe.sources.roles import role_of
@@ -18,7 +22,10 @@ from dalipipe.sources.roles import role_of
 IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Endings of the files that count as images, in any case. Source: torchvision.datasets.folder.IMG_EXTENSIONS."""
 
+Progress: TypeAlias = Callable[[int, int], None]
+
 _LISTED_AT_ONCE = 16  # folders
+_LISTINGS, _SETTLED_S = 3, 2.0  # file systems note times with steps of up to 2 s
 _log = logging.getLogger("dalipipe")
 _told: set[str] = set()  # what was said of folders in this process: a loader may be made anew in each epoch
 
@@ -35,6 +42,8 @@ class FolderSource:
         root: The folder, with or without a leading `~`.
         classes: The class names in the order of their labels, of which some may have no image here; by default the
             folders' names, sorted, and each must have one.
+        indexed: Whether the list that `dalipipe index` has left there is taken, where no folder has changed since.
+        progress: Is told how many class folders of how many have been listed.
 
     Attributes:
         root: The folder.
@@ -55,13 +64,24 @@ class FolderSource:
     pipes and devices (torchvision opens them).
     """
 
-    def __init__(self, root: str | os.PathLike[str], classes: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        classes: Sequence[str] | None = None,
+        *,
+        indexed: bool = True,
+        progress: Progress | None = None,
+    ) -> None:
         self._root = expand(root)
         self.root = Path(self._root)
         self.left_out = LeftOut(self._root)
-        found = self._list(self._find_classes())
+        names = self._find_classes()
+        listing = index.read(self._root, names, self._prefix) if indexed else None
+        self.listing = self._list(names, progress) if listing is None else listing
+        self.left_out.add(self.listing.left_out)
+        found = dict(zip(self.listing.names, self.listing.counts.tolist(), strict=True))
         # A folder of runs and nothing else is no class.
-        found = {name: paths for name, paths in found.items() if paths or not self.left_out.has_run_below(name)}
+        found = {name: count for name, count in found.items() if count or not self.left_out.has_run_below(name)}
         if not found:
             raise self._no_classes([])
         if classes is None:
@@ -74,9 +94,10 @@ class FolderSource:
                 f"{self._where}: must have no other classes than {list_names(self.classes)}, got"
                 f" {list_names(unknown)} in addition. Remove or rename that."
             )
-        counts = [len(paths) for paths in found.values()]
-        self.labels: NDArray[np.int64] = np.repeat([self.class_to_idx[name] for name in found], counts).astype(np.int64)
-        self.paths = Paths.joined(self._prefix, list(found.values()))
+        labels = np.array([self.class_to_idx[name] for name in found], np.int64)
+        self.labels: NDArray[np.int64] = np.repeat(labels, list(found.values()))
+        self.paths = self.listing.paths
+        self._known: str | None = self.listing.fingerprint if self.classes == tuple(found) else None
         self._samples = Samples(self.paths, self.labels)
         tell(self.left_out.words)
         if classes is None and {"train", "val", "test"} & {role_of(name) for name in self.classes} > {"train"}:
@@ -109,19 +130,31 @@ class FolderSource:
         """Return the keys of some images; see `sources.base.fingerprint`."""
         return self.paths.joined_parts(indices)
 
-    def _list(self, names: Sequence[str]) -> dict[str, Paths]:
+    def fingerprint(self) -> str:
+        """Return what changes with the classes, the images or their labels; see `sources.fingerprint`."""
+        if self._known is None:
+            self._known = fingerprint_of(self)
+        return self._known
+
+    def _list(self, names: Sequence[str], progress: Progress | None) -> index.Listing:
         """Return the images of each class; several folders are listed at once, for a network answers slowly."""
+        left_out, visited, several = LeftOut(self._root), [], []
 
-        def listed(name: str) -> tuple[Paths, LeftOut]:
-            left_out = LeftOut(self._root)
-            return Paths.of(self._prefix, list_images(f"{self._prefix}{name}", left_out)), left_out
+        def listed(name: str) -> tuple[Paths, list[tuple[str, int]], LeftOut]:
+            times: list[tuple[str, int]] = []
+            beside = LeftOut(self._root)
+            images = [path for path in list_files(f"{self._prefix}{name}", beside, times) if is_image_name(path)]
+            return Paths.of(self._prefix, images), times, beside
 
-        found = {}
         with ThreadPoolExecutor(_LISTED_AT_ONCE, thread_name_prefix="dalipipe-listing") as pool:
-            for name, (paths, left_out) in zip(names, pool.map(listed, names), strict=True):
-                found[name] = paths
-                self.left_out.add(left_out)
-        return found
+            for paths, times, beside in pool.map(listed, names):
+                several.append(paths)
+                visited += [(folder[len(self._prefix) :], time_ns) for folder, time_ns in times]
+                left_out.add(beside)
+                if progress is not None:
+                    progress(len(several), len(names))
+        counts = np.array([len(paths) for paths in several], np.int64)
+        return index.Listing(tuple(names), counts, Paths.joined(self._prefix, several), tuple(visited), left_out)
 
     @property
     def _where(self) -> str:
@@ -151,8 +184,8 @@ class FolderSource:
         words = f" {self.left_out.words}." if self.left_out.words else ""
         return SourceNotFoundError(f"{self._where}: must hold one folder per class, got {found}. {advice}{words}")
 
-    def _require_images(self, found: dict[str, Paths]) -> None:
-        empty = [name for name, paths in found.items() if not paths]
+    def _require_images(self, found: dict[str, int]) -> None:
+        empty = [name for name, count in found.items() if not count]
         if not empty:
             return
         archives = archives_in(entry.name for entry in scan_folder(f"{self._prefix}{empty[0]}"))
@@ -161,6 +194,29 @@ class FolderSource:
             f"{self._where}: every class folder must hold an image, got none in {list_names(empty)}."
             f" {advice_on_archive(archives[0]) if archives else advice}"
         )
+
+
+def index_folder(root: str | os.PathLike[str], progress: Progress | None = None) -> tuple[FolderSource, Path]:
+    """Keep the list of a folder's images in a file, which further sources of that folder take; return where it is.
+
+    A folder that was changed a moment ago may be changed again without a sign of it: then all is listed once more.
+
+    Args:
+        root: The folder, as `FolderSource` takes it.
+        progress: See `FolderSource`.
+
+    Raises:
+        SourceError: See `FolderSource`.
+        ConfigError: pyarrow is not installed, or the file can't be written.
+    """
+    index.require_pyarrow()
+    for _ in range(_LISTINGS):
+        begun_s = time.time()
+        source = FolderSource(root, indexed=False, progress=progress)
+        if all(abs(time_ns * 1e-9 - begun_s) > _SETTLED_S for _, time_ns in source.listing.visited):
+            break
+        time.sleep(_SETTLED_S)
+    return source, index.write(source.root, replace(source.listing, fingerprint=source.fingerprint()))
 
 
 def tell(words: str) -> None:
@@ -219,10 +275,15 @@ def list_images(top: str, left_out: LeftOut | None = None) -> list[str]:
     return [path for path in list_files(top, left_out) if is_image_name(path)]
 
 
-def list_files(top: str, left_out: LeftOut | None = None) -> list[str]:
+def list_files(top: str, left_out: LeftOut | None = None, visited: list[tuple[str, int]] | None = None) -> list[str]:
     """Return every file below `top`, whatever it holds: folders sorted by their whole path, within each by name.
 
     Pipes, sockets and devices are no files: who opens a pipe may wait for ever. Neither is what `LeftOut` takes.
+
+    Args:
+        top: The folder.
+        left_out: See `list_images`.
+        visited: Gets each folder that is looked into, and when it was changed last, in ns.
 
     Raises:
         SourceError: a folder cannot be read, or links lead in a circle.
@@ -232,7 +293,9 @@ def list_files(top: str, left_out: LeftOut | None = None) -> list[str]:
     pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [(top, ())]
     while pending:
         folder, above = pending.pop()
-        identity = _identify(folder)
+        identity, changed_ns = _identify(folder)
+        if visited is not None:
+            visited.append((folder, changed_ns))
         if identity in above:
             raise SourceError(
                 f"folder {folder!r}: a link must not lead back to a folder that it lies in, got one that does."
@@ -255,13 +318,16 @@ def list_files(top: str, left_out: LeftOut | None = None) -> list[str]:
     return [f"{folder}{os.sep}{name}" for folder, names in sorted(found) for name in names]
 
 
-def _identify(folder: str) -> tuple[int, int]:
-    """Return what tells a folder from every other, by whatever path it was reached: (device, inode)."""
+def _identify(folder: str) -> tuple[tuple[int, int], int]:
+    """Return what tells a folder from every other, by whatever path it was reached: (device, inode); and its time.
+
+    That is when it was changed last, in ns.
+    """
     try:
         status = Path(folder).stat()
     except OSError as error:
         raise _unreadable(folder, error) from error
-    return status.st_dev, status.st_ino
+    return (status.st_dev, status.st_ino), status.st_mtime_ns
 
 
 def _unreadable(folder: str, error: OSError | ValueError) -> SourceError:
