@@ -63,6 +63,7 @@ class Spoiling(Observer):
 
 
 def test_a_run_stops_early_and_ends_with_its_best_network(folder, monkeypatch):
+    torch.manual_seed(1)
     model = nn.Sequential(nn.Flatten(), nn.Linear(216, 3))
     monkeypatch.setattr(loop, "create_model", lambda *_: model)
     observer = Spoiling(model, after=2)
