@@ -148,7 +148,7 @@ class Finish(torch.nn.Module):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        mean, std = recipe.levels or ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        self.unit, mean, std = recipe.scaling or (1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
         self.mean: torch.Tensor
         self.std: torch.Tensor
         channels = recipe.channels[-1]
@@ -156,8 +156,8 @@ class Finish(torch.nn.Module):
         self.register_buffer("std", torch.tensor(std[:channels]).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return (level - mean) / std."""
-        return (images.to(self.mean.dtype) - self.mean) / self.std
+        """Return (level / unit - mean) / std, in the order and the rounding of torchvision's to_dtype and normalize."""
+        return (images.to(self.mean.dtype) * (1.0 / self.unit) - self.mean) / self.std
 
 
 def uniforms_of(job: Job, batch: Batch) -> list[NDArray[np.float64]]:

@@ -50,13 +50,13 @@ from dalipipe.backends.dali_input import (
     split_window,
     stand_in,
 )
-from dalipipe.backends.kernels import output_in, run_steps, view_in
+from dalipipe.backends.kernels import finish_of, output_in, run_steps, view_in
 from dalipipe.compilation import address_as_void_pointer, callback, compiled
 from dalipipe.decisions.regions import regions
 from dalipipe.recipes.primitives import OUT_H, OUT_W, RECORD
 from dalipipe.sources import Item
 
-_FINISH = 6  # numbers of the finish: scale and shift of each channel; the strides and the size of the output follow
+_FINISH = 16  # numbers of the finish; the strides and the size of the output follow
 
 
 def _window_setup(out_shapes, out_ndims, num_outs, in_shapes, in_ndims, num_ins, samples):
@@ -155,15 +155,13 @@ def runner(dtype: torch.dtype) -> Compiled:
 def finish_and_form(job: Job) -> tuple[DataNode, DataNode]:
     """Return the numbers that finish the output and lay it out, and the empty tensor that has its shape."""
     _, height, width = job.recipe.output_shape
-    levels = job.levels
-    scale, shift = [1.0] * 3, [0.0] * 3
-    if levels is not None:
-        scale = [1.0 / std for std in levels[1]]
-        shift = [-mean / std for mean, std in zip(*levels, strict=True)]
+    scaling = None if job.levels is None else job.recipe.scaling
+    unit, mean, std = scaling or (1.0, (0.0,) * 3, (1.0,) * 3)
+    finish = finish_of(unit, mean, std)
     strides, sides = ([height * width, width, 1], (3, height, width))
     if job.channels_last:
         strides, sides = ([1, 3 * width, 3], (height, width, 3))
-    numbers = np.array([*scale, *shift, *strides, height, width], dtype=np.float64)
+    numbers = np.array([*finish, *strides, height, width], dtype=np.float64)
     blank = types.Constant(np.zeros((*sides, 0), np.uint8), dtype=types.UINT8, device="cpu")
     return bytes_constant(numbers), blank
 

@@ -68,16 +68,6 @@ def splat4(typing: Any, value: Any) -> Any:
 
 
 @intrinsic
-def repeat4(typing: Any, array: Any, offset: Any) -> Any:
-    """Return element offset of a float32 array four times."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _splat(builder, builder.load(_pointer(context, builder, signature.args[0], (args[0], args[1]), _FLOAT)))
-
-    return float4(array, types.intp), generate
-
-
-@intrinsic
 def load4(typing: Any, array: Any, offset: Any) -> Any:
     """Return elements offset to offset + 3 of a float32 array."""
 
@@ -99,17 +89,6 @@ def load4_bytes(typing: Any, array: Any, offset: Any) -> Any:
     return float4(array, types.intp), generate
 
 
-@intrinsic
-def store4(typing: Any, array: Any, offset: Any, value: Any) -> Any:
-    """Write four floats to elements offset to offset + 3 of a float32 array."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], _pointer(context, builder, signature.args[0], (args[0], args[1]), _VECTOR), align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, float4), generate
-
-
 def _call(name: str) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         function = cgutils.get_or_insert_function(
@@ -127,65 +106,20 @@ def fma4(typing: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @intrinsic
-def fma1(typing: Any, a: Any, b: Any, c: Any) -> Any:
-    """Return a * b + c of three float32, rounded once."""
-
-    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(_FLOAT, [_FLOAT] * 3)
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.fma.f32"), args)
-
-    return types.float32(types.float32, types.float32, types.float32), generate
-
-
-@intrinsic
 def round4(typing: Any, value: Any) -> Any:
     """Return the nearest whole numbers, half to even."""
     return float4(float4), _call("rint")
 
 
-def _interleave(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT, 4), lanes))
-
-
-def _lane(channel: int) -> Any:
-    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        low, high = 2 * (channel // 2), 2 * (channel // 2) + 1
-        pairs = [low, low + 4, high, high + 4]
-        front, back = _interleave(builder, args[0], args[1], pairs), _interleave(builder, args[2], args[3], pairs)
-        return _interleave(builder, front, back, [2, 3, 6, 7] if channel % 2 else [0, 1, 4, 5])
-
-    return generate
-
-
-@intrinsic
-def reds4(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Return the first channel of four pixels."""
-    return float4(float4, float4, float4, float4), _lane(0)
-
-
-@intrinsic
-def greens4(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Return the second channel of four pixels."""
-    return float4(float4, float4, float4, float4), _lane(1)
-
-
-@intrinsic
-def blues4(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Return the third channel of four pixels."""
-    return float4(float4, float4, float4, float4), _lane(2)
-
-
 @intrinsic
 def put4(typing: Any, array: Any, offset: Any, value: Any) -> Any:
-    """Write four floats to elements offset to offset + 3 of a float32 array, or as whole levels of a uint8 array."""
+    """Write four whole levels to elements offset to offset + 3 of a uint8 array."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value, target = args[2], _VECTOR
-        if signature.args[0].dtype == types.uint8:
-            target = ir.VectorType(ir.IntType(8), 4)
-            value = builder.trunc(builder.fptosi(value, ir.VectorType(_INT, 4)), target)
+        target = ir.VectorType(ir.IntType(8), 4)
+        levels = builder.trunc(builder.fptosi(args[2], ir.VectorType(_INT, 4)), target)
         place = _pointer(context, builder, signature.args[0], (args[0], args[1]), target)
-        builder.store(value, place, align=1 if target is not _VECTOR else 4)
+        builder.store(levels, place, align=1)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, float4), generate

@@ -20,7 +20,8 @@ from dalipipe.backends.requests import kind_of, with_items
 from dalipipe.backends.results import Result
 from dalipipe.backends.table import Entry
 from dalipipe.decisions.status import Status, reason_of
-from dalipipe.recipes import Levels, Recipe
+from dalipipe.recipes import Recipe
+from dalipipe.recipes.ops import Normalize, ToDtype
 from dalipipe.recipes.primitives import (
     ARGS,
     BICUBIC,
@@ -190,12 +191,14 @@ def apply(image: torch.Tensor, record: Record) -> torch.Tensor:
     return done
 
 
-def finish(image: torch.Tensor, levels: Levels | None) -> torch.Tensor:
-    """Return the image as it leaves the recipe: (level - mean) / std in float32, or uint8 where levels is None."""
-    if levels is None:
-        return image
-    mean, std = levels
-    return tv.normalize(image.to(torch.float32), list(mean[: len(image)]), list(std[: len(image)]))
+def finish(image: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """Return an image as it leaves the recipe, (C, H, W) uint8 -> float32, or uint8 where nothing rescales it."""
+    for op in recipe.ops:
+        if isinstance(op, ToDtype | Normalize):
+            image = tv.to_dtype(image, torch.float32, scale=isinstance(op, Normalize) or op.scale)  # at most once
+        if isinstance(op, Normalize):
+            image = tv.normalize(image, list(op.mean[: len(image)]), list(op.std[: len(image)]))
+    return image
 
 
 def views_of(job: Job, item: Item, uniforms: Sequence[NDArray[np.float64]]) -> list[torch.Tensor] | str:
@@ -229,7 +232,8 @@ def _view(job: Job, image: torch.Tensor, uniforms: NDArray[np.float64]) -> torch
     levels, channels = len(records) - job.program.tail, job.program.channels
     for record, count in zip(records[:levels], channels[:levels], strict=True):
         image = apply(with_channels(image, count), record)
-    image = finish(with_channels(image, channels[-1]), job.levels)
+    image = with_channels(image, channels[-1])
+    image = image if job.levels is None else finish(image, job.recipe)
     for record in records[levels:]:
         image = apply(image, record)
     return image.to(job.dtype)

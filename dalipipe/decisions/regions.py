@@ -9,6 +9,7 @@ import numpy as np
 from dalipipe.compilation import compiled
 from dalipipe.recipes.primitives import (
     BICUBIC,
+    BILINEAR,
     DO,
     IN_H,
     IN_W,
@@ -31,16 +32,24 @@ _WHOLE, _MAPS, _NEIGHBOURS = having(Reach.WHOLE), having(Reach.MAP), having(Reac
 def axis_support(index, box, out_size, antialias, interpolation):
     """Return (first, one past the last) input px that output px `index` of a resize depends on, along one axis.
 
-    Source: Pillow's precompute_coeffs with the triangle and the cubic filter, which torch's antialiased interpolate
-    follows; for nearest torch's nearest_neighbor_compute_source_index and its exact form, in float32.
+    Source: torch's _compute_indices_min_size_weights_aa, which is Pillow's precompute_coeffs, and without antialias
+    _compute_indices_min_size_weights, in float64; for nearest HelperInterpNearest and HelperInterpNearestExact, in
+    float32, whose product and difference are rounded once.
     """
     if box == out_size:
         return index, index + 1  # a resize to the same size makes no pixels, and so must not reach beyond
     if interpolation in (NEAREST, NEAREST_EXACT):
-        middle = np.float32(0.5) if interpolation == NEAREST_EXACT else np.float32(0.0)
-        at = min(int((np.float32(index) + middle) * (np.float32(box) / np.float32(out_size))), int(box) - 1)
+        ratio = np.float32(box) / np.float32(out_size)
+        place = np.float32(index) * ratio
+        if interpolation == NEAREST_EXACT:
+            between = np.float32(np.float64(ratio) * (index + 0.5) - 0.5)
+            place = max(between, np.float32(0.0)) + np.float32(0.5)
+        at = min(int(place), int(box) - 1)
         return at, at + 1
     scale = box / out_size
+    if interpolation == BILINEAR and not antialias:
+        low = min(int(max(scale * (index + 0.5) - 0.5, 0.0)), int(box) - 1)
+        return low, min(low + 2, int(box))
     reach = (2.0 if interpolation == BICUBIC else 1.0) * (max(scale, 1.0) if antialias else 1.0)
     center = scale * (index + 0.5)
     return max(int(center - reach + 0.5), 0), min(int(center + reach + 0.5), box)

@@ -29,7 +29,8 @@ from dalipipe.recipes.ops.building import build_op, first_problem
 from dalipipe.recipes.ops.calls import is_python
 from dalipipe.recipes.reading import TEXT_OPS, Written, check_number, check_views
 
-Levels = tuple[tuple[float, float, float], tuple[float, float, float]]
+Triple = tuple[float, float, float]
+Levels = tuple[Triple, Triple]
 """Mean and standard deviation of each channel, in levels."""
 
 _STAGES = ("pixels", "range", "tail")
@@ -299,8 +300,8 @@ class Recipe(NamedOps):
         return tuple(found)
 
     @property
-    def levels(self) -> Levels | None:
-        """(mean, std) in levels, so that a value that leaves the recipe is (level - mean) / std; None for uint8."""
+    def scaling(self) -> tuple[float, Triple, Triple] | None:
+        """(unit, mean, std): what leaves the recipe is (level / unit - mean) / std; None for uint8."""
         unit: float | None = None
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         for op in self.ops:
@@ -309,8 +310,14 @@ class Recipe(NamedOps):
             elif isinstance(op, Normalize):
                 unit = 255.0 if unit is None else unit
                 mean, std = op.mean, op.std
-        if unit is None:
+        return None if unit is None else (unit, mean, std)
+
+    @property
+    def levels(self) -> Levels | None:
+        """(mean, std) in levels, so that what leaves the recipe is (level - mean) / std; None for uint8."""
+        if self.scaling is None:
             return None
+        unit, mean, std = self.scaling
         return (mean[0] * unit, mean[1] * unit, mean[2] * unit), (std[0] * unit, std[1] * unit, std[2] * unit)
 
     @property

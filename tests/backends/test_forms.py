@@ -49,7 +49,10 @@ def test_levels_finished_later_are_the_same_images(folder, backend, memory_forma
     plain, _ = images_of(folder, backend)
     levels, loader = images_of(folder, backend, dtype="uint8", memory_format=memory_format)
     assert levels.dtype == torch.uint8
-    torch.testing.assert_close(loader.finish(levels), plain, rtol=1e-5, atol=1e-5)
+    if backend == "dali-cpu-stock":
+        torch.testing.assert_close(loader.finish(levels), plain, rtol=1e-5, atol=1e-5)
+    else:
+        assert torch.equal(loader.finish(levels), plain)
 
 
 @pytest.mark.parametrize("backend", CPU)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dalipipe.backends import torchvision as reference
-from dalipipe.backends.kernels import output_in, run_steps, view_in
+from dalipipe.backends.kernels import finish_of, output_in, run_steps, view_in
 from dalipipe.decisions import regions
 from dalipipe.decisions.program import program as program_of
 from dalipipe.decisions.status import Status
@@ -15,6 +15,7 @@ from dalipipe.recipes import Recipe, ops
 from dalipipe.recipes import primitives as rec
 
 GUARD = 1024
+AS_IT_IS = finish_of(1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 LAST = [ops.CenterCrop(size=(7, 9)), ops.Resize(size=(8, 5)), ops.RandomResizedCrop(size=(11, 6))]
 STEPS = [
     ops.RandomHorizontalFlip(p=1),
@@ -31,8 +32,34 @@ STEPS = [
     ops.Resize(size=(14, 17), antialias=False),
     ops.RandomResizedCrop(size=(10, 12), scale=(0.3, 1.0)),
 ]
+FILTERS = [
+    {"interpolation": "bilinear"},
+    {"interpolation": "bilinear", "antialias": False},
+    {"interpolation": "bicubic"},
+    {"interpolation": "nearest"},
+    {"interpolation": "nearest-exact"},
+]
+CROPS = [op for op in STEPS if op.op in ("RandomHorizontalFlip", "RandomVerticalFlip", "RandomCrop", "CenterCrop")]
+# Midway between two pixels torch's nearest-exact takes either, by the size of the image.
+resizes = st.one_of(
+    st.builds(lambda size, how: ops.Resize(size=size, **how), st.integers(1, 45), st.sampled_from(FILTERS[:4])),
+    st.builds(
+        lambda height, width, how: ops.Resize(size=(height, width), **how),
+        st.integers(1, 45),
+        st.integers(1, 45),
+        st.sampled_from(FILTERS[:4]),
+    ),
+    st.builds(
+        lambda size, how: ops.RandomResizedCrop(size=size, scale=(0.05, 1.0), **how),
+        st.integers(1, 45),
+        st.sampled_from(FILTERS[:4]),
+    ),
+)
 chains = st.builds(
     lambda steps, last: (*steps, last), st.lists(st.sampled_from(STEPS), max_size=4), st.sampled_from(LAST)
+)
+resizings = st.builds(
+    lambda steps, last: (*steps, last), st.lists(st.one_of(resizes, st.sampled_from(CROPS)), max_size=4), resizes
 )
 sides = st.integers(1, 40)
 
@@ -52,16 +79,15 @@ def run(image: np.ndarray, corner: tuple[int, int], records: np.ndarray, size: t
     height, width = size
     guarded = np.full(3 * height * width + 2 * GUARD, -1, np.float32)
     out = guarded[GUARD:-GUARD]
-    finish = np.array([1, 1, 1, 0, 0, 0], np.float32)
     strides = (1, 3 * width, 3) if last else (height * width, width, 1)
     view = view_in(np.ascontiguousarray(image).reshape(-1), *image.shape[:2], *corner)
-    run_steps(view, records, output_in(out, finish, np.array((*strides, height, width))))
+    run_steps(view, records, output_in(out, AS_IT_IS, np.array((*strides, height, width))))
     assert (guarded[:GUARD] == -1).all() and (guarded[-GUARD:] == -1).all(), "written outside the output"
     return out.reshape(height, width, 3) if last else out.reshape(3, height, width).transpose(1, 2, 0)
 
 
-@given(chains, sides, sides, st.integers(0, 2**32))
-@settings(max_examples=150)
+@given(st.one_of(chains, resizings), sides, sides, st.integers(0, 2**32))
+@settings(max_examples=200)
 def test_a_window_gives_the_pixels_of_the_whole(chain, height, width, seed):
     image, records, size = draw(chain, height, width, seed)
     needed = np.empty((len(records) + 1, 4), np.int64)
@@ -80,12 +106,51 @@ def test_kernels_follow_the_reference(chain, height, width, seed):
     made = 0
     for record in records:
         wanted = reference.apply(wanted, record)
-        made += record[rec.DO] in (rec.Primitive.CROP_RESIZE, rec.Primitive.AFFINE)
+        made += record[rec.DO] == rec.Primitive.AFFINE
     got = run(image, (0, 0), records, size)
     difference = np.abs(got - wanted.permute(1, 2, 0).numpy())
-    # Each interpolation may round one level away; a later one passes that on, at most, undiminished.
+    # Each map may round one level away; a later step passes that on, at most, undiminished.
     assert difference.max() <= made
     np.testing.assert_array_equal(run(image, (0, 0), records, size, last=True), got)
+
+
+def resized(chain, height, width, seed):
+    """Return what the kernels and what the reference make of noise, or of black and white."""
+    image, records, size = draw(chain, height, width, seed)
+    image = image if seed % 2 else image // 128 * 255
+    wanted = torch.from_numpy(image).permute(2, 0, 1).contiguous()
+    for record in records:
+        try:
+            wanted = reference.apply(wanted, record)
+        except RuntimeError as error:  # torch takes some images one px wide for another memory format, and stops
+            assume("INTERNAL ASSERT" not in str(error))
+            raise
+    return run(image, (0, 0), records, size), wanted.permute(1, 2, 0).numpy()
+
+
+@given(resizings, st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32))
+@settings(max_examples=300)
+def test_resizing_is_the_references_to_the_bit(chain, height, width, seed):
+    np.testing.assert_array_equal(*resized(chain, height, width, seed))
+
+
+@pytest.mark.parametrize("how", FILTERS, ids=lambda how: "-".join(map(str, how.values())))
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((301, 457), (224, 224)),
+        ((97, 83), (224, 224)),
+        ((613, 31), (31, 31)),
+        ((31, 613), (31, 7)),
+        ((1, 1), (5, 9)),
+        ((2000, 3), (3, 3)),
+        ((64, 64), (128, 32)),
+        ((6, 6), (249, 126)),
+    ],
+)
+def test_resizing_to_any_size_is_the_references_to_the_bit(how, before, after):
+    for chain in ((ops.Resize(size=after, **how),), (ops.RandomHorizontalFlip(p=1), ops.Resize(size=after, **how))):
+        np.testing.assert_array_equal(*resized(chain, *before, 1))
 
 
 @given(st.sampled_from(STEPS[:2]), sides, sides, st.integers(0, 2**32))
@@ -117,4 +182,7 @@ def test_one_level_off_would_be_noticed():
     chain = (ops.Resize(size=(8, 5)),)
     image, records, size = draw(chain, 23, 19, 3)
     wanted = reference.apply(torch.from_numpy(image).permute(2, 0, 1), records[0]).permute(1, 2, 0).numpy()
-    assert np.abs(run(image, (0, 0), records, size) + 1 - wanted).max() > 1
+    off = run(image, (0, 0), records, size)
+    off[3, 2, 1] += 1
+    with pytest.raises(AssertionError):
+        np.testing.assert_array_equal(off, wanted)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
+from dalipipe.backends import Finish
 from dalipipe.backends.torchvision import apply, decode, finish
 from dalipipe.decisions import randomness
 from dalipipe.decisions.program import program
@@ -175,14 +176,15 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def test_the_range_is_torchvisions(images, tail, transform):
     image = decode(images["odd"])
     recipe = Recipe(name="test", ops=(ops.CenterCrop(size=9), *tail))
-    found, expected = finish(image, recipe.levels), transform(image)
+    found, expected = finish(image, recipe), transform(image)
     assert found.dtype == expected.dtype == torch.float32
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=2e-6)
+    assert torch.equal(found, expected)
+    assert torch.equal(Finish(recipe)(image[None])[0], expected)
 
 
 def test_without_a_range_the_levels_stay(images):
     image = decode(images["odd"])
-    assert finish(image, None) is image
+    assert finish(image, Recipe(name="test", ops=(ops.CenterCrop(size=9),))) is image
 
 
 @pytest.mark.parametrize("angle", [90, 180, -90])

@@ -2,7 +2,7 @@
 
 `run_steps` walks through a sample's records (`dalipipe.decisions`). Steps that only rename coordinates (flips, crops
 inside the image, resizes to the same size) cost nothing: they change a *view*. Steps that compute pixels (resize,
-affine map, crop with padding) work row by row: a row of whole levels, four floats a pixel, is made and then emitted,
+affine map, crop with padding) work row by row: a row of levels, four bytes a pixel, is made and then emitted,
 into a scratch image for the next step or, after the last such step, straight into the output: flipped, normalised and
 in the output's layout and type.
 
@@ -15,6 +15,6 @@ lies there mirrored), the region to make, and an `Output`; it returns the view o
 """
 
 from dalipipe.backends.kernels.chain import TABLE, run_steps
-from dalipipe.backends.kernels.views import output_in, view_in
+from dalipipe.backends.kernels.views import finish_of, output_in, view_in
 
-__all__ = ["TABLE", "output_in", "run_steps", "view_in"]
+__all__ = ["TABLE", "finish_of", "output_in", "run_steps", "view_in"]

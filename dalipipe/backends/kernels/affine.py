@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dalipipe.backends.kernels.views import SLACK, Region, canvas, emit, view_of
-from dalipipe.backends.simd import fma4, load4, load4_bytes, round4, splat4, store4, zero4
+from dalipipe.backends.simd import fma4, load4, load4_bytes, put4, round4, splat4, zero4
 from dalipipe.compilation import compiled
 from dalipipe.recipes.primitives import BILINEAR, IN_H, IN_W, Primitive, places_of
 
@@ -167,7 +167,7 @@ def _take_bilinear(row, mirror, pixels, taps, fill):
         total = fma4(load4_bytes(pixels, upper + right[i]), splat4(w01[i]), total)
         total = fma4(load4_bytes(pixels, lower), splat4(w10[i]), total)
         total = fma4(load4_bytes(pixels, lower + right[i]), splat4(w11[i]), total)
-        store4(row, position, round4(fma4(splat4(mask[i]), fma4(minus, fill, total), fill)))
+        put4(row, position, round4(fma4(splat4(mask[i]), fma4(minus, fill, total), fill)))
         position += step
 
 
@@ -195,7 +195,7 @@ def _take_nearest(row, mirror, pixels, taps, fill):
     minus = splat4(np.float32(-1.0))
     for i in range(count):
         value = load4_bytes(pixels, at[i])
-        store4(row, position, fma4(splat4(mask[i]), fma4(minus, fill, value), fill))
+        put4(row, position, fma4(splat4(mask[i]), fma4(minus, fill, value), fill))
         position += step
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dalipipe.backends.kernels.views import SLACK, view_of
+from dalipipe.backends.simd_levels import finished
 from dalipipe.compilation import compiled
 from dalipipe.recipes.primitives import DO, IN_H, IN_W, OUT_H, OUT_W, Primitive, places_of
 
@@ -84,7 +85,7 @@ def erase_output(records, output):
         for channel in range(3):
             value = np.float32(record[_BOX.value + channel])
             if record[_BOX.finished] == 0:
-                value = value * finish[channel] + finish[3 + channel]
+                value = finished(value, finish, channel)
             for y in range(low_y, high_y):
                 at = channel * output.channel_stride + y * output.row_stride
                 for x in range(low_x, high_x):

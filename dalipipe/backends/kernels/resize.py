@@ -1,193 +1,117 @@
-"""Resizing: the vertical pass goes over whole rows of bytes, the horizontal one over pixels in registers."""
+"""Resizing with whole numbers, as torch does it: across first, to whole levels, then down."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from dalipipe.backends.kernels.taps import Axis, taps_of
 from dalipipe.backends.kernels.views import SLACK, canvas, emit, view_of
-from dalipipe.backends.simd import fma4, load4, repeat4, round4, store4, zero4
+from dalipipe.backends.simd_levels import (
+    add_first8,
+    add_second8,
+    copy_bytes,
+    half8,
+    put_pixels16,
+    put_row16,
+    weave_fours,
+    weave_threes,
+)
 from dalipipe.compilation import compiled
-from dalipipe.decisions.regions import axis_support
-from dalipipe.recipes.primitives import BICUBIC, BILINEAR, OUT_H, OUT_W, Primitive, places_of
+from dalipipe.recipes.primitives import OUT_H, OUT_W, Primitive, places_of
 
 _BOX = places_of(Primitive.CROP_RESIZE)
 
 
-@compiled
-def _weight(distance, interpolation):
-    """Return the weight of a tap at a distance from the centre, in widths of the filter.
-
-    Source: Pillow's bilinear_filter and bicubic_filter (a = -0.5).
-    """
-    if interpolation == BILINEAR:
-        return max(0.0, 1.0 - distance)
-    if interpolation != BICUBIC:
-        return 1.0  # the one px that is nearest
-    if distance < 1.0:
-        return (1.5 * distance - 2.5) * distance * distance + 1.0
-    return -0.5 * (((distance - 5.0) * distance + 8.0) * distance - 4.0) if distance < 2.0 else 0.0
-
-
-class _Axis(NamedTuple):
-    """One axis of a resize.
+class _Lines(NamedTuple):
+    """The lines of the box that its rows are made of.
 
     Attributes:
-        box: Its length before, px.
-        out: Its length after, px.
-        antialias: Whether the filter is widened when shrinking.
-        interpolation: Its number.
+        numbers: (count,) int64: which, in px from the box's edge.
+        places: (rows,) int64: where among those the lines of a row begin.
     """
 
-    box: Any
-    out: Any
-    antialias: Any
-    interpolation: Any
+    numbers: Any
+    places: Any
 
 
 @compiled
-def _stretch(axis):
-    """Return how much wider than between neighbours the filter is."""
-    return max(axis.box / axis.out, 1.0) if axis.antialias else 1.0
+def _lines_of(down):
+    """Return the lines that the taps of an axis need, each once."""
+    starts, counts = down.starts, down.counts
+    numbers, places = np.empty(starts[-1] + counts[-1] - starts[0], np.int64), np.empty(len(starts), np.int64)
+    used, free = 0, starts[0]
+    for y in range(len(starts)):
+        free = max(free, starts[y])
+        for line in range(free, starts[y] + counts[y]):
+            numbers[used] = line
+            used += 1
+        free = max(free, starts[y] + counts[y])
+        places[y] = used - (free - starts[y])
+    return _Lines(numbers[:used], places)
 
 
 @compiled
-def _room(axis):
-    """Return the most taps that an output has, at least 3."""
-    return math.ceil((2.0 if axis.interpolation == BICUBIC else 1.0) * _stretch(axis)) * 2 + 1
-
-
-@compiled
-def _write_weights(axis, first, counts, starts, weights):
-    """Write the taps of the outputs from `first` on along one axis.
-
-    Args:
-        axis: Which.
-        first: First output.
-        counts: (count,) int64, written: number of taps.
-        starts: (count,) int64, written: first tap, in px from the box's edge.
-        weights: (count * taps,) float32, written: weights that sum to 1, zeros behind them.
-
-    Source: Pillow's precompute_coeffs, which torch's antialiased interpolate follows.
-    """
-    scale, stretch, taps = axis.box / axis.out, _stretch(axis), len(weights) // len(counts)
-    for i in range(len(counts)):
-        low, high = axis_support(first + i, axis.box, axis.out, axis.antialias, axis.interpolation)
-        center = scale * (first + i + 0.5)
-        total = 0.0
-        for tap in range(high - low):
-            weight = _weight(abs((low + tap + 0.5 - center) / stretch), axis.interpolation)
-            weights[i * taps + tap] = weight
-            total += weight
-        for tap in range(high - low):
-            weights[i * taps + tap] /= total
-        for tap in range(high - low, taps):
-            weights[i * taps + tap] = 0.0
-        starts[i], counts[i] = low, high - low
-
-
-@compiled
-def _to_levels(values):
-    """Round floats to whole levels, in place: the cubic filter overshoots."""
-    for x in range(len(values)):
-        values[x] = min(max(np.rint(values[x]), np.float32(0.0)), np.float32(255.0))
-
-
-@compiled
-def _set_row(acc, levels):
-    """Set the first of some float32 to levels."""
-    for x in range(len(levels)):
-        acc[x] = levels[x]
-
-
-@compiled(fastmath={"contract"})
-def _add_rows(acc, a, b, c, d, wa, wb, wc, wd):
-    """Add four weighted rows of levels to float32 sums."""
-    for x in range(len(acc)):
-        acc[x] += wa * np.float32(a[x]) + wb * np.float32(b[x]) + wc * np.float32(c[x]) + wd * np.float32(d[x])
-
-
-@compiled(fastmath={"contract"})
-def _set_rows(acc, a, b, c, d, wa, wb, wc, wd):
-    """Set float32 sums to four weighted rows of levels."""
-    for x in range(len(acc)):
-        acc[x] = wa * np.float32(a[x]) + wb * np.float32(b[x]) + wc * np.float32(c[x]) + wd * np.float32(d[x])
-
-
-@compiled(fastmath={"contract"})
-def _set_two_rows(acc, a, b, wa, wb):
-    """Set float32 sums to two weighted rows of levels."""
-    for x in range(len(acc)):
-        acc[x] = wa * np.float32(a[x]) + wb * np.float32(b[x])
-
-
-@compiled(fastmath={"contract"})
-def _set_three_rows(acc, a, b, c, wa, wb, wc):
-    """Set float32 sums to three weighted rows of levels."""
-    for x in range(len(acc)):
-        acc[x] = wa * np.float32(a[x]) + wb * np.float32(b[x]) + wc * np.float32(c[x])
-
-
-@compiled
-def _blend_rows(acc, pixels, base, stride, weights, used):
-    """Set `acc` to the weighted sum of `used` rows of bytes, `stride` apart, the first at `base`."""
-    n = len(acc)
-    at = base
-    if used <= 2:
-        second = at + stride if used == 2 else at
-        wb = weights[1] if used == 2 else np.float32(0.0)
-        _set_two_rows(acc, pixels[at : at + n], pixels[second : second + n], weights[0], wb)
-        return
-    if used == 3:
-        b, c = at + stride, at + 2 * stride
-        _set_three_rows(
-            acc, pixels[at : at + n], pixels[b : b + n], pixels[c : c + n], weights[0], weights[1], weights[2]
-        )
-        return
-    for group in range(0, used, 4):
-        # Behind the last row, the last row again with weight zero.
-        a = base + group * stride
-        b = base + min(group + 1, used - 1) * stride
-        c = base + min(group + 2, used - 1) * stride
-        d = base + min(group + 3, used - 1) * stride
-        wb = weights[group + 1] if group + 1 < used else np.float32(0.0)
-        wc = weights[group + 2] if group + 2 < used else np.float32(0.0)
-        wd = weights[group + 3] if group + 3 < used else np.float32(0.0)
-        rows = pixels[a : a + n], pixels[b : b + n], pixels[c : c + n], pixels[d : d + n]
-        if group == 0:
-            _set_rows(acc, rows[0], rows[1], rows[2], rows[3], weights[group], wb, wc, wd)
+def _weave(woven, pixels, places, pixel, count):
+    """Write `count` pixels of four lines that begin at `places`, those of a column side by side, four bytes each."""
+    a, b, c, d = places
+    done = count - count % 4
+    for x in range(0, done, 4):
+        at = x * pixel
+        if pixel == 4:
+            weave_fours(woven, 16 * x, pixels, a + at, b + at, c + at, d + at)
         else:
-            _add_rows(acc, rows[0], rows[1], rows[2], rows[3], weights[group], wb, wc, wd)
+            weave_threes(woven, 16 * x, pixels, a + at, b + at, c + at, d + at)
+    for x in range(done, count):
+        for line in range(4):
+            copy_bytes(woven, 16 * x + 4 * line, pixels, places[line] + x * pixel, 3)
 
 
 @compiled
-def _blend_columns(row, mirror, acc, pixel, starts, weights, room, used):
-    """Write a row of pixels of whole levels, each the weighted sum of `used` neighbours in `acc`.
+def _blend_across(made, to, size, mirror, woven, across, used):
+    """Write four lines of pixels, `size` bytes apart, each the weighted sum of `used` neighbours of four woven lines.
 
-    Weights that are >= 0 sum to 1, so a rounded sum is a level without clamping. `mirror` writes from right to left.
+    `mirror` writes from right to left.
     """
-    count = len(starts)
-    at, step = (4 * (count - 1), -4) if mirror else (0, 4)
+    starts, weights, room, bits = across.starts, across.weights, across.room, across.bits
+    count, low, w = len(starts), starts[0], 0
+    at, step = (to + 4 * (count - 1), -4) if mirror else (to, 4)
+    half = half8(bits)
     for x in range(count):
-        begin, w = pixel * starts[x], x * room
-        total = fma4(load4(acc, begin), repeat4(weights, w), zero4())
-        total = fma4(load4(acc, begin + pixel), repeat4(weights, w + 1), total)
-        total = fma4(load4(acc, begin + 2 * pixel), repeat4(weights, w + 2), total)
-        for tap in range(3, used):
-            total = fma4(load4(acc, begin + pixel * tap), repeat4(weights, w + tap), total)
-        store4(row, at, round4(total))
+        begin = 16 * (starts[x] - low)
+        first = add_first8(half, woven, begin, begin + 16, weights, w)
+        second = add_second8(half, woven, begin, begin + 16, weights, w)
+        for tap in range(2, used, 2):
+            begin += 32
+            first = add_first8(first, woven, begin, begin + 16, weights, w + tap)
+            second = add_second8(second, woven, begin, begin + 16, weights, w + tap)
+        put_pixels16(made, at, size, first, second, bits)
         at += step
+        w += room
+
+
+@compiled
+def _blend_down(row, lines, begin, size, down, y):
+    """Write a row of levels, each the weighted sum of those above each other in the lines from `begin` on."""
+    weights, bits, used, w = down.weights, down.bits, down.counts[y], y * down.room
+    half = half8(bits)
+    for x in range(0, size, 16):
+        at = begin + x
+        first = add_first8(half, lines, at, at + size, weights, w)
+        second = add_second8(half, lines, at, at + size, weights, w)
+        for tap in range(2, used, 2):
+            at += 2 * size
+            first = add_first8(first, lines, at, at + size, weights, w + tap)
+            second = add_second8(second, lines, at, at + size, weights, w + tap)
+        put_row16(row, x, first, second, bits)
 
 
 @compiled
 def resize(record, view, region, output):
     """Resize the box of a CROP_RESIZE record; return the view of the region.
 
-    A mirrored view stays mirrored: the box and the region are mirrored instead. The cubic filter overshoots, so what it
-    makes depends on which pass comes first, and on the levels being whole between: as in Pillow and torch, pixels are
-    blended across first.
+    A mirrored view stays mirrored: the box and the region are mirrored instead.
     """
     box_top, box_left = int(record[_BOX.top]), int(record[_BOX.left])
     box_h, box_w = int(record[_BOX.height]), int(record[_BOX.width])
@@ -199,37 +123,28 @@ def resize(record, view, region, output):
         y0, first_y = view.height - y0 - box_h, out_h - first_y - rows
     if view.mirror_x:
         x0, first_x = view.width - x0 - box_w, out_w - first_x - columns
-    starts_y, counts_y = np.empty(rows, np.int64), np.empty(rows, np.int64)
-    starts_x, counts_x = np.empty(columns, np.int64), np.empty(columns, np.int64)
-    down, across = _Axis(box_h, out_h, antialias, method), _Axis(box_w, out_w, antialias, method)
-    taps_y, taps_x = _room(down), _room(across)
-    weights_y, weights_x = np.empty(rows * taps_y, np.float32), np.empty(columns * taps_x, np.float32)
-    _write_weights(down, first_y, counts_y, starts_y, weights_y)
-    _write_weights(across, first_x, counts_x, starts_x, weights_x)
-    pixel, stride = view.pixel, view.row
-    low_x = starts_x[0]
-    span = (starts_x[columns - 1] + counts_x[columns - 1] - low_x) * pixel
-    acc = np.zeros(span + pixel * taps_x + SLACK, np.float32)
+    down = taps_of(Axis(box_h, out_h, antialias, method, view.mirror_y), first_y, rows)
+    across = taps_of(Axis(box_w, out_w, antialias, method, view.mirror_x), first_x, columns)
+    lines, low_x, used = _lines_of(down), across.starts[0], across.counts.max()
+    span = across.starts[-1] + across.counts[-1] - low_x
+    # Behind the last px of a line, and the last line, are some that are read and weigh nothing.
+    woven, size, count = np.zeros(16 * (span + across.room), np.uint8), 4 * columns, len(lines.numbers)
+    room = 2 * down.room + 4  # so that what is moved to the front never overlaps
+    made, first_made, behind = np.empty((room + 1) * size + SLACK, np.uint8), 0, 0
     row, scratch, mirror, output = canvas(region, view, output)
-    used_x = counts_x.max()
-    starts_x -= low_x
-    left = view.base + (x0 + low_x) * pixel
-    size, low_y = 4 * columns, starts_y[0]
-    lines = starts_y[rows - 1] + counts_y[rows - 1] - low_y if method == BICUBIC else 0
-    across_first = np.empty(lines * size + SLACK, np.uint8)
-    for line in range(lines):
-        at = left + (y0 + low_y + line) * stride
-        _set_row(acc, view.pixels[at : at + span])
-        _blend_columns(row, mirror, acc, pixel, starts_x, weights_x, taps_x, used_x)
-        _to_levels(row)
-        emit(row, line, across_first, output)
+    left, stride = view.base + (y0 * view.row) + (x0 + low_x) * view.pixel, view.row
     for y in range(rows):
-        weights = weights_y[y * taps_y : y * taps_y + taps_y]
-        if method == BICUBIC:
-            _blend_rows(row[:size], across_first, (starts_y[y] - low_y) * size, size, weights, counts_y[y])
-            _to_levels(row)
-        else:
-            _blend_rows(acc[:span], view.pixels, left + (y0 + starts_y[y]) * stride, stride, weights, counts_y[y])
-            _blend_columns(row, mirror, acc, pixel, starts_x, weights_x, taps_x, used_x)
+        place = lines.places[y]
+        while behind < place + down.counts[y]:
+            if behind + 4 - first_made > room:
+                copy_bytes(made, 0, made, (place - first_made) * size, (behind - place) * size)
+                first_made = place
+            a, b = left + lines.numbers[behind] * stride, left + lines.numbers[min(behind + 1, count - 1)] * stride
+            c, d = min(behind + 2, count - 1), min(behind + 3, count - 1)
+            places = a, b, left + lines.numbers[c] * stride, left + lines.numbers[d] * stride
+            _weave(woven, view.pixels, places, view.pixel, span)
+            _blend_across(made, (behind - first_made) * size, size, mirror, woven, across, used)
+            behind += 4
+        _blend_down(row, made, (place - first_made) * size, size, down, y)
         emit(row, y, scratch, output)
     return view_of(scratch, region, view.mirror_x, view.mirror_y)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dalipipe.backends.simd import blues4, fma1, fma4, greens4, load4, put4, reds4, splat4
+from dalipipe.backends.simd_levels import copy_bytes, finished, put_channel8, put_pixel4
 from dalipipe.compilation import compiled
 
 SLACK = 16  # bytes or floats behind a buffer that a vector load may touch
@@ -54,7 +56,8 @@ class Output(NamedTuple):
 
     Attributes:
         values: (3 * height * width,) float32 or uint8, the image to be made.
-        finish: (6,) float32: a value is level * finish[channel] + finish[3 + channel].
+        finish: (16,) float32: for each channel and one to spare mean, then std, then 1 / std, then 1 / unit; a value is
+            (level / unit - mean) / std.
         channel_stride: Elements from one channel to the next; so are `row_stride` and `column_stride`.
         row_stride: See `channel_stride`.
         column_stride: See `channel_stride`.
@@ -95,56 +98,36 @@ def redirected(output, mirror_columns, mirror_rows, final):
 
 
 @compiled
-def _emit_scratch(row, out):
-    """Write a row of levels into a scratch image, four bytes a pixel."""
-    for x in range(len(out)):
-        out[x] = np.uint8(row[x])
-
-
-@compiled
-def _emit_planes(row, finish, out, places):
-    """Write the three channels of a row to their planes, four pixels at a time: level * scale + shift.
-
-    `places` says where the row begins in each plane.
-    """
-    red, green, blue = places
-    count = len(row) // 4 - SLACK // 4
-    scales = splat4(finish[0]), splat4(finish[1]), splat4(finish[2])
-    shifts = splat4(finish[3]), splat4(finish[4]), splat4(finish[5])
-    for x in range(0, count - 3, 4):
-        a, b, c, d = load4(row, 4 * x), load4(row, 4 * x + 4), load4(row, 4 * x + 8), load4(row, 4 * x + 12)
-        put4(out, red + x, fma4(reds4(a, b, c, d), scales[0], shifts[0]))
-        put4(out, green + x, fma4(greens4(a, b, c, d), scales[1], shifts[1]))
-        put4(out, blue + x, fma4(blues4(a, b, c, d), scales[2], shifts[2]))
-    for x in range(count - count % 4, count):
-        out[red + x] = fma1(row[4 * x], finish[0], finish[3])
-        out[green + x] = fma1(row[4 * x + 1], finish[1], finish[4])
-        out[blue + x] = fma1(row[4 * x + 2], finish[2], finish[5])
-
-
-@compiled
-def _emit_interleaved(row, scale, shift, out):
-    """Write the three channels of a row side by side: level * scale + shift."""
-    for x in range(len(out) // 3):
+def _emit_levels(row, finish, out, first, places, step):
+    """Write the pixels of a row of levels from `first` on, `step` apart; `places` says where each channel begins."""
+    for x in range(first, (len(row) - SLACK) // 4):
         for channel in range(3):
-            out[3 * x + channel] = fma1(row[4 * x + channel], scale[channel], shift[channel])
+            out[places[channel] + step * x] = finished(np.float32(row[4 * x + channel]), finish, channel)
 
 
 @compiled
 def _emit_out(row, y, output):
-    """Write a row of the output: normalised, in its layout and type.
+    """Write a row of the output: finished, in its layout and type.
 
     Args:
-        row: (4 * width,) float32 whole levels, in the output's order.
+        row: (4 * width + SLACK,) uint8 levels, in the output's order.
         y: Which row, counted from the edge where the first row belongs.
         output: Where it goes.
     """
-    finish, out = output.finish, output.values
+    finish, out, count, step = output.finish, output.values, output.width, output.column_stride
     at = output.row_stride * (output.height - 1 - y if output.mirror_rows else y)
-    if output.column_stride != 1:
-        _emit_interleaved(row, finish[:3], finish[3:], out[at : at + 3 * output.width])
-        return
-    _emit_planes(row, finish, out, (at, at + output.channel_stride, at + 2 * output.channel_stride))
+    places = at, at + output.channel_stride, at + 2 * output.channel_stride
+    if step == 1:
+        done = count - count % 8
+        for x in range(0, done, 8):
+            put_channel8(out, places[0] + x, row, 4 * x, finish, 0)
+            put_channel8(out, places[1] + x, row, 4 * x, finish, 1)
+            put_channel8(out, places[2] + x, row, 4 * x, finish, 2)
+    else:
+        done = count - 1
+        for x in range(done):
+            put_pixel4(out, at + 3 * x, row, 4 * x, finish)
+    _emit_levels(row, finish, out, done, places, step)
 
 
 @compiled
@@ -154,7 +137,7 @@ def emit(row, y, scratch, output):
         _emit_out(row, y, output)
     else:
         size = len(row) - SLACK
-        _emit_scratch(row, scratch[y * size : (y + 1) * size])
+        copy_bytes(scratch, y * size, row, 0, size)
 
 
 @compiled
@@ -165,7 +148,7 @@ def canvas(region, view, output):
     be; those for a scratch image as they lie in memory.
     """
     rows, columns = region.height, region.width
-    row = np.zeros(4 * columns + SLACK, np.float32)
+    row = np.zeros(4 * columns + SLACK, np.uint8)
     scratch = np.empty(0 if output.final else 4 * rows * columns + SLACK, np.uint8)
     mirror = output.final and (view.mirror_x ^ output.mirror_columns) == 1
     return row, scratch, mirror, redirected(output, np.int64(0), view.mirror_y ^ output.mirror_rows, output.final)
@@ -209,3 +192,9 @@ def output_in(values, finish, form):
     """Return an output; `form` (5,) int64 has its strides and its size, as `Output` has them."""
     zero = np.int64(0)
     return Output(values, finish, form[0], form[1], form[2], form[3], form[4], zero, zero, zero)
+
+
+def finish_of(unit: float, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+    """Return the finish of an output whose values are (level / unit - mean) / std; see `Output`."""
+    spread = np.array([*std, 1.0], np.float32)
+    return np.concatenate([np.array([*mean, 0.0]), spread, 1 / spread, np.full(4, 1.0 / unit)]).astype(np.float32)
