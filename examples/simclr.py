@@ -1,6 +1,6 @@
 """SimCLR on a folder of images, without labels, and what a linear classifier makes of the features:
 
-    python examples/simclr.py photos/train photos/val
+    python examples/simclr.py photos/train photos/val --epochs 250
 
 Without folders it makes pictures. Each image is read and decoded once and gives two views; the probe sees each image
 once, resized and cropped. Source: Chen et al., A simple framework for contrastive learning (arXiv:2002.05709).
@@ -29,7 +29,7 @@ if arguments.train is None:
 arguments.val = arguments.val or arguments.train
 
 simclr = dalipipe.Recipe.load("simclr")
-small = {"RandomResizedCrop": ops.RandomResizedCrop(size=arguments.size)}
+small = {"RandomResizedCrop": ops.RandomResizedCrop(size=arguments.size, scale=(0.25, 1.0))}
 steps = [small.get(op.op, op) for op in simclr.ops if arguments.size > 128 or op != simclr.ops[-2]]
 recipe = dalipipe.Recipe(name="simclr-small", ops=steps).with_views(2)  # small images are not blurred, as in the paper
 
@@ -40,7 +40,7 @@ blocks = [
     for before, after in ((3, 32), (32, 64), (64, 128), (128, 256))
 ]
 network = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()).to(device)
-head = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 64)).to(device)
+head = nn.Sequential(nn.Linear(256, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 64)).to(device)
 
 
 def nt_xent(first, second):
@@ -70,7 +70,7 @@ def probe():
 
 
 print(f"random features: {probe():.1%} right")
-optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=2e-3, weight_decay=1e-4)
+optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=3e-3, weight_decay=1e-4)
 options = {"shuffle": True, "drop_last": True, "cache": "auto", "seed": 0}
 with dalipipe.DataLoader(arguments.train, arguments.batch_size, recipe=recipe, **options) as loader:
     for epoch in range(1, arguments.epochs + 1):

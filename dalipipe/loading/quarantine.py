@@ -151,7 +151,7 @@ class Quarantine:
     def _substitute(self, batch: Batch, at: int) -> tuple[int, int]:
         """Return which sample stands for a bad one, and the occurrence under which its random decisions are made.
 
-        The plan draws from the class until it meets a good one. The occurrence is drawn too, from numbers that no
+        Samples of the class are drawn until one is good. The occurrence is drawn too, from numbers that no
         sampler reaches, so that the substitute doesn't look as it does in its own place.
         """
         index, occurrence = int(batch.indices[at]), int(batch.occurrences[at])

@@ -12,59 +12,11 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from PIL import Image, ImageFilter, UnidentifiedImageError
-from torch.utils.data import Dataset, IterableDataset
+from PIL import Image, ImageFilter
 from torchvision import transforms as v1
 
 import dalipipe
-
-BACKENDS = ["torchvision", "dali-cpu", "dali-cpu-stock"]
-RANDOM = v1.Compose([v1.RandomResizedCrop(16), v1.RandomHorizontalFlip(), v1.ToTensor()])
-OTHER = v1.Compose([v1.RandomResizedCrop(8, scale=(0.1, 0.4)), v1.ToTensor()])
-COUNT = 12
-
-
-@pytest.fixture
-def files(make_image_folder):
-    return sorted(str(path) for path in make_image_folder().glob("*/*"))
-
-
-class Own(Dataset):
-    def __init__(self, files, *transforms):
-        self.files, self.transforms = list(files), transforms or (RANDOM,)
-
-    def __len__(self):
-        return len(self.files)
-
-    def __getitem__(self, index):
-        image = Image.open(self.files[index]).convert("RGB")
-        return [transform(image) for transform in self.transforms], index
-
-
-class Patient(Own):
-    """Has another image where one can't be read, as many scripts do."""
-
-    def __getitem__(self, index):
-        try:
-            return super().__getitem__(index)
-        except (OSError, UnidentifiedImageError):
-            return super().__getitem__((index + 1) % len(self.files))
-
-
-def ours(dataset, *args, **kwargs):
-    return dalipipe.DataLoader(dataset, *args, **{"num_threads": 1, "seed": 3, "backend": "torchvision", **kwargs})
-
-
-def whole(loader):
-    """Return the views of an epoch, and the indices."""
-    batches = list(loader)
-    return [torch.cat(view) for view in zip(*(views for views, _ in batches), strict=True)], [
-        index for _, indices in batches for index in indices.tolist()
-    ]
-
-
-def close(one, other):
-    return float((one - other).abs().max()) <= 2 / 255
+from tests.asking.own import BACKENDS, COUNT, OTHER, RANDOM, Own, Patient, close, damage, ours, whole
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -116,15 +68,6 @@ def test_ranks_share_an_epoch_and_see_what_one_would(files):
         found |= {index: mine[1][at] for at, index in enumerate(indices)}
     assert sorted(found) == list(range(COUNT))
     assert all(torch.equal(found[index], views[1][at]) for at, index in enumerate(order))
-
-
-def damage(files):
-    """Spoil some files in different ways, and return their positions."""
-    Path(files[1]).write_bytes(b"no image")
-    data = Path(files[4]).read_bytes()
-    Path(files[4]).write_bytes(data[: len(data) // 3])
-    Path(files[7]).unlink()
-    return [1, 4, 7]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -351,56 +294,6 @@ def test_a_size_that_is_not_fixed_is_explained_with_what_to_do(files):
     chain = v1.Compose([v1.Resize(16), v1.ToTensor()])
     (_, line) = ours(Own(files, chain), 1).explain().splitlines()
     assert line.startswith("In Python: Resize, ToTensor") and "CenterCrop behind" in line
-
-
-class Stream(IterableDataset):
-    def __init__(self, files, *, length=None):
-        self.files = files
-        if length is not None:
-            self.__class__ = type("Counted", (Stream,), {"__len__": lambda self: length})
-
-    def __iter__(self):
-        for number, path in enumerate(self.files):
-            yield {"image": RANDOM(Image.open(path).convert("RGB")), "number": number, "drawn": float(np.random.rand())}
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_stream_comes_in_order_and_its_state_is_the_count(files, backend):
-    loader = ours(Stream(files), 5, backend=backend)
-    every = list(loader)
-    assert [batch["number"].tolist() for batch in every] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
-    assert every[0]["image"].shape == (5, 3, 16, 16)
-    with pytest.raises(TypeError):
-        len(loader)
-    again = ours(Stream(files, length=COUNT), 5, backend=backend)
-    assert len(again) == 3
-    next(iter(again))
-    state = json.loads(json.dumps(again.state_dict()))
-    assert state["position"] == 5
-    other = ours(Stream(files, length=COUNT), 4, backend=backend)
-    other.load_state_dict(state)
-    rest = list(other)
-    assert [batch["number"].tolist() for batch in rest] == [[5, 6, 7, 8], [9, 10, 11]]
-    for name in ("image", "drawn"):
-        joined = torch.cat([batch[name] for batch in rest])
-        expected = torch.cat([batch[name] for batch in every])[5:]
-        assert torch.equal(joined, expected)
-    assert [batch["number"].tolist() for batch in ours(Stream(files), 5, drop_last=True)] == [
-        [0, 1, 2, 3, 4], [5, 6, 7, 8, 9]
-    ]  # fmt: skip
-
-
-def test_a_stream_leaves_out_what_cant_be_used_and_refuses_what_it_cant_do(files):
-    damage([*files[:7], files[11]])  # what is missing ends a generator
-    loader = ours(Stream(files[:11]), 5, on_error="skip")
-    assert sum(len(batch["number"]) for batch in loader) == 9
-    assert [file.path for file in loader.bad_files] == [files[1], files[4]]
-    for arguments in ({"shuffle": True}, {"sampler": [0]}, {"on_error": "substitute"}):
-        with pytest.raises(dalipipe.ConfigError, match="IterableDataset"):
-            ours(Stream(files), 5, **arguments)
-    Path(files[2]).unlink()
-    with pytest.raises(FileNotFoundError):
-        list(ours(Stream(files), 5, on_error="skip"))
 
 
 class Slow(Own):
