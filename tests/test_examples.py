@@ -136,4 +136,4 @@ def test_every_example_has_its_test():
 def test_those_that_train_on_images_are_short():
     for script in EXAMPLES.glob("*.py"):
         text = script.read_text()
-        assert "DataLoader" not in text or "dalipipe.text" in text or len(text.splitlines()) < 80, script.name
+        assert "DataLoader" not in text or "dalipipe.text" in text or len(text.splitlines()) < 90, script.name

@@ -7,7 +7,7 @@ of its own, and with it a reason.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dalipipe.backends import BACKENDS
 from dalipipe.recipes import Recipe, ops
@@ -149,7 +149,11 @@ def tolerance_of(op: ops.Op, backend: str) -> Tolerance:
 def tolerance_of_recipe(recipe: Recipe, backend: str) -> Tolerance:
     """Return how far a backend may be off the reference in a whole recipe, decoding included."""
     steps = [(gain_of(leaf), TOLERANCES[leaf.family][backend]) for op in recipe.ops for leaf in ops.leaves(op)]
-    return combined([(1.0, TOLERANCES[Family.COPY][backend]), *steps])
+    whole = combined([(1.0, TOLERANCES[Family.COPY][backend]), *steps])
+    if not whole.max_abs or recipe.levels is None:
+        return whole
+    # What is a level off before Normalize is so behind it but for the float's last bit.
+    return replace(whole, max_abs=whole.max_abs + FLOATS.max_abs, mean_abs=whole.mean_abs + FLOATS.mean_abs, share=1.0)
 
 
 def combined(steps: Iterable[tuple[float, Tolerance]]) -> Tolerance:
