@@ -163,8 +163,8 @@ def test_a_real_network_is_trained_and_can_be_used_again(folder):
 def test_the_demonstration_clearly_learns(tmp_path):
     result = run("train", "--epochs", 2, "--set", "report=false", "--output", tmp_path / "run")
     assert result.exit_code == 0, result.output
-    # Chance is 0.25, within 0.14 either way for 40 images; four seeds came to 0.63 to 0.90 after two epochs, and to 0.30
-    # to 0.80 after the first.
+    # Chance is 0.25, within 0.14 either way for 40 images. Four seeds came to 0.63 to 0.90 after two epochs, and to
+    # 0.30 to 0.80 after the first.
     assert json.loads((tmp_path / "run/summary.json").read_text())["best"]["val_acc"] > 0.45
 
 
