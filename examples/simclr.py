@@ -2,11 +2,12 @@
 
     python examples/simclr.py photos/train photos/val --epochs 250
 
-Without folders it makes pictures. Each image is read and decoded once and gives two views; the probe sees each image
-once, resized and cropped. Source: Chen et al., A simple framework for contrastive learning (arXiv:2002.05709).
+Without folders it makes pictures. Each image is decoded once and gives two views; the probe sees its centre.
+Source: Chen et al., A simple framework for contrastive learning (arXiv:2002.05709).
 """
 
 import argparse
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -21,24 +22,25 @@ parser.add_argument("val", nargs="?", help="the same, for the probe's accuracy")
 parser.add_argument("--epochs", type=int, default=20)
 parser.add_argument("--batch-size", type=int, default=64)
 parser.add_argument("--size", type=int, default=64, help="of the views, px")
-parser.add_argument("--temperature", type=float, default=0.2)
 arguments = parser.parse_args()
 if arguments.train is None:
     folder = samples.ensure()
     arguments.train, arguments.val = folder / "train", folder / "val"
 arguments.val = arguments.val or arguments.train
 
-simclr = dalipipe.Recipe.load("simclr")
-small = {"RandomResizedCrop": ops.RandomResizedCrop(size=arguments.size, scale=(0.25, 1.0))}
-steps = [small.get(op.op, op) for op in simclr.ops if arguments.size > 128 or op != simclr.ops[-2]]
-recipe = dalipipe.Recipe(name="simclr-small", ops=steps).with_views(2)  # small images are not blurred, as in the paper
+steps = [  # the recipe simclr for small images: half the strength of colours, and no blur, as in appendix B.9
+    ops.RandomResizedCrop(size=arguments.size, scale=(0.25, 1.0)),
+    ops.RandomHorizontalFlip(),
+    ops.RandomApply(ops=(ops.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),), p=0.8),
+    ops.RandomGrayscale(p=0.2),
+    ops.ToDtype(scale=True),
+]
+recipe = dalipipe.Recipe(name="simclr-small", ops=steps).with_views(2)
 
 torch.manual_seed(0)
 device = "cuda" if torch.cuda.is_available() else "cpu"
-blocks = [
-    nn.Sequential(nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
-    for before, after in ((3, 32), (32, 64), (64, 128), (128, 256))
-]
+sides = pairwise((3, 32, 64, 128, 256))
+blocks = [nn.Sequential(nn.Conv2d(a, b, 3, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU()) for a, b in sides]
 network = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()).to(device)
 head = nn.Sequential(nn.Linear(256, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 64)).to(device)
 
@@ -46,7 +48,7 @@ head = nn.Sequential(nn.Linear(256, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Lin
 def nt_xent(first, second):
     """Return the loss of (n, d) projections: each has to find the other view of its image among all 2n."""
     views = functional.normalize(torch.cat([first, second]))
-    likeness = (views @ views.T / arguments.temperature).fill_diagonal_(float("-inf"))
+    likeness = (views @ views.T / 0.2).fill_diagonal_(float("-inf"))
     return functional.cross_entropy(likeness, torch.arange(len(views), device=views.device).roll(len(first)))
 
 
@@ -71,8 +73,8 @@ def probe():
 
 print(f"random features: {probe():.1%} right")
 optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=3e-3, weight_decay=1e-4)
-options = {"shuffle": True, "drop_last": True, "cache": "auto", "seed": 0}
-with dalipipe.DataLoader(arguments.train, arguments.batch_size, recipe=recipe, **options) as loader:
+options = {"recipe": recipe, "shuffle": True, "drop_last": True, "cache": "auto", "seed": 0}
+with dalipipe.DataLoader(arguments.train, arguments.batch_size, **options) as loader:
     for epoch in range(1, arguments.epochs + 1):
         network.train()
         total = 0.0
