@@ -47,6 +47,7 @@ def own_package(monkeypatch):
     package.Darken, package.inverted, package.shifted = Darken, inverted, shifted
     package.smaller = lambda image: image[:, 1:]
     package.nothing = lambda image: None
+    package.same = lambda image: image
     package.rows = lambda image: np.asarray(image)[::-1]
 
     def stumbles(image):
@@ -91,6 +92,11 @@ def test_levels_pil_images_and_floats_are_handed_as_torchvision_would(folder, ba
     turned = images_of(folder, step("inverted", takes="pil"), NORMALIZE, step("shifted", by=2.0), backend=backend)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (NORMALIZE.mean, NORMALIZE.std))
     torch.testing.assert_close(turned, ((255 - plain) / 255 - mean) / std + 2.0)
+
+
+@pytest.mark.parametrize("tail", [(NORMALIZE,), (ops.ToDtype(scale=True),), (ops.ToDtype(scale=True), NORMALIZE)])
+def test_what_follows_a_step_rounds_as_it_does_without_one(folder, tail):
+    assert torch.equal(images_of(folder, step("same"), *tail), images_of(folder, *tail))
 
 
 def test_what_a_step_draws_belongs_to_the_sample_and_the_scripts_generators_stay(folder):

@@ -1,7 +1,9 @@
 """Steps of a recipe that are functions of the user's: what they make of each image, behind what a backend has made.
 
-recipe ─┬─ up to the first Python step ─► backend ─► rows
-        └─ that step and what follows ─► here, row by row, in the thread that iterates
+    recipe ─┬─ up to the first Python step ─► backend ─► rows
+            └─ that step and what follows ─► here, row by row, in the thread that iterates
+
+What a step draws from the global generators is seeded for each sample.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ Step = Callable[[torch.Tensor], torch.Tensor]
 
 
 def finished_in_python(job: Job, compile_job: Callable[[Job], Executor]) -> Executor:
-    """Return an executor for a job, whose Python steps run behind what a backend makes.
+    """Return an executor for a job with Python steps, which run behind what a backend makes.
 
     Args:
         job: What to run.
@@ -38,17 +40,12 @@ def finished_in_python(job: Job, compile_job: Callable[[Job], Executor]) -> Exec
         RecipeError: what a step calls can't be imported or made.
         ConfigError: whole levels are wanted, and a step takes floats.
     """
-    before = begun(job)
-    if before is job:
-        return compile_job(job)
     rest = Rest(job)
-    return PythonExecutor(compile_job(before), rest)
+    return PythonExecutor(compile_job(_begun(job)), rest)
 
 
-def begun(job: Job) -> Job:
-    """Return what a backend is to run of a job: each view up to its first Python step; the job itself without any."""
-    if not job.recipe.calls:
-        return job
+def _begun(job: Job) -> Job:
+    """Return what a backend is to run of a job: each view up to its first Python step."""
     recipe = Recipe.of_views(job.recipe.name, [view.beginning for view in job.recipe.views])
     output = Output("uint8" if job.output.dtype == "uint8" else None, job.output.memory_format)
     return replace(job, recipe=recipe, output=output)
@@ -103,7 +100,7 @@ def finished_sample(job: Job, batch: Batch, make: Callable[[Job], torch.Tensor |
         batch: Of one sample.
         make: Returns the image for a job without Python steps, or why it can't be used.
     """
-    row = make(begun(job))
+    row = make(_begun(job))
     if isinstance(row, str):
         return row
     return Rest(job).of(Result(batch, row[None], torch.zeros(1, dtype=torch.int64))).images[0]
@@ -143,7 +140,6 @@ def _steps(job: Job, recipe: Recipe) -> Iterator[Step]:
     """Yield what is done to a row, step by step."""
     begin = len(recipe.beginning.ops)
     floats = any(op.stage == "range" for op in recipe.ops[:begin])
-    scaled = floats
     for position, op in enumerate(recipe.ops[begin:], begin + 1):
         if isinstance(op, Python):
             if floats and job.output.dtype == "uint8":
@@ -154,18 +150,20 @@ def _steps(job: Job, recipe: Recipe) -> Iterator[Step]:
             yield partial(_called, op, position, called(op, position))
             continue
         if job.output.dtype != "uint8":
-            yield partial(_ranged, op, scaled)
-        floats = scaled = True
+            yield partial(_ranged, op)
+        floats = True
 
 
-def _ranged(op: Op, scaled: bool, row: torch.Tensor) -> torch.Tensor:
-    """Return a row behind ToDtype or Normalize, as torchvision has them."""
+def _ranged(op: Op, row: torch.Tensor) -> torch.Tensor:
+    """Return a row behind ToDtype or Normalize; before the latter, levels become fractions."""
+    from torchvision.transforms.v2 import functional  # seconds to import
+
     if isinstance(op, ToDtype):
-        return row.float() / 255 if op.scale and not scaled else row.float()
+        return torch.as_tensor(functional.to_dtype(row, torch.float32, scale=op.scale))
     assert isinstance(op, Normalize)
     channels = row.shape[0]
-    mean, std = (torch.tensor(values[:channels]).view(-1, 1, 1) for values in (op.mean, op.std))
-    return (row.float() / (1.0 if scaled else 255.0) - mean) / std
+    fractions = functional.to_dtype(row, torch.float32, scale=True)  # floats stay as they are
+    return torch.as_tensor(functional.normalize(fractions, list(op.mean[:channels]), list(op.std[:channels])))
 
 
 def called(op: Python, position: int) -> Callable[[Any], Any]:

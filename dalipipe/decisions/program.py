@@ -114,11 +114,12 @@ def _steps(op: ops.Op, offset: int, gates: tuple[float, ...]) -> Iterator[_Step]
 def program(recipe: Recipe) -> Program:
     """Return the program of a recipe's pixel ops before its first Python step, under the present `pixel_limit`."""
     limit = pixel_limit()
-    return _program(recipe.beginning, math.inf if limit is None else float(limit))
+    return _program(recipe, math.inf if limit is None else float(limit))
 
 
 @lru_cache(maxsize=64)
-def _program(recipe: Recipe, limit: float) -> Program:
+def _program(whole: Recipe, limit: float) -> Program:
+    recipe = whole.beginning
     counts = tuple(op.uniforms for op in recipe.ops)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     stages = recipe.stages

@@ -9,7 +9,7 @@ from typing import Any, Self
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field
 
-from dalipipe.recipes.ops.base import Arguments
+from dalipipe.recipes.ops.base import Arguments, tables_of
 from dalipipe.recipes.reading import Written, is_file, parse_recipe, read_recipe
 
 
@@ -68,8 +68,3 @@ class NamedOps(BaseModel):
         head = {"name": self.name, "description": self.description, "evaluation": self.evaluation, **more}
         head |= {"ops": tables_of(ops)}
         return tomli_w.dumps({key: value for key, value in head.items() if value})
-
-
-def tables_of(ops: Sequence[Arguments]) -> list[dict[str, Any]]:
-    """Return ops as the tables that TOML has for them."""
-    return [{"op": op.op, **op.arguments()} for op in ops]

@@ -13,7 +13,7 @@ from pydantic import SerializeAsAny, StrictBool, ValidationError, model_validato
 
 from dalipipe.errors import RecipeError
 from dalipipe.limits import pixel_limit
-from dalipipe.recipes.base import NamedOps, tables_of
+from dalipipe.recipes.base import NamedOps
 from dalipipe.recipes.ops import (
     Grayscale,
     ImageSpec,
@@ -24,9 +24,8 @@ from dalipipe.recipes.ops import (
     ToDtype,
     leaves,
 )
-from dalipipe.recipes.ops.base import Channels, Stage
+from dalipipe.recipes.ops.base import Channels, Stage, tables_of
 from dalipipe.recipes.ops.building import build_op, first_problem
-from dalipipe.recipes.ops.calls import is_python
 from dalipipe.recipes.reading import TEXT_OPS, Written, check_number, check_views
 
 Triple = tuple[float, float, float]
@@ -227,7 +226,7 @@ class Recipe(NamedOps):
     @property
     def beginning(self) -> Recipe:
         """The recipe of one view up to its first Python step: what a backend does; itself where there is none."""
-        at = next((at for at, op in enumerate(self.ops) if is_python(op)), None)
+        at = next((at for at, op in enumerate(self.ops) if isinstance(op, Python)), None)
         return self if at is None else self.model_copy(update={"ops": self.ops[:at]})
 
     @property
@@ -265,8 +264,8 @@ class Recipe(NamedOps):
                     f"Put {op.op} before the ops that rescale or normalise."
                 )
             stage = min(_STAGES.index(at), 1)  # the range may go on behind an erasing of floats
-            earlier = next((before.op for before in self.ops[: position - 1] if is_python(before)), None)
-            if earlier is not None and op.stage != "range" and not is_python(op):
+            earlier = next((before.op for before in self.ops[: position - 1] if isinstance(before, Python)), None)
+            if earlier is not None and op.stage != "range" and not isinstance(op, Python):
                 raise RecipeError(
                     f"op {position} ({op.op}): must come before the Python step, behind which only ToDtype, Normalize"
                     " and further Python steps have a place. Move it up."

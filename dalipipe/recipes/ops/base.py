@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -74,6 +75,11 @@ class Arguments(BaseModel):
     def arguments(self) -> dict[str, Any]:
         """Return the arguments that differ from their defaults, ready for TOML."""
         return self.model_dump(mode="json", exclude={"op"}, exclude_defaults=True, exclude_none=True)
+
+
+def tables_of(ops: Sequence[Arguments]) -> list[dict[str, Any]]:
+    """Return ops as the tables that TOML has for them."""
+    return [{"op": op.op, **op.arguments()} for op in ops]
 
 
 class Op(Arguments):

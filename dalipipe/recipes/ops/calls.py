@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, field_validator
 
-from dalipipe.recipes.ops.base import Arguments, ImageSpec, Op
+from dalipipe.recipes.ops.base import ImageSpec, Op
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -60,8 +60,3 @@ class Python(Op):
             "Put it before the ops that rescale or normalise",
         )
         return spec
-
-
-def is_python(op: Arguments) -> bool:
-    """Return whether an op runs in Python, behind all that backends do."""
-    return isinstance(op, Python)

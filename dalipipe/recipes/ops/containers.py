@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from dalipipe.recipes.ops.base import ImageSpec, Op, Probability
-from dalipipe.recipes.ops.calls import is_python
+from dalipipe.recipes.ops.base import ImageSpec, Op, Probability, tables_of
+from dalipipe.recipes.ops.calls import Python
 
 __all__ = ["Container", "RandomApply", "RandomChoice", "leaves"]
 
@@ -29,7 +29,7 @@ class Container(Op):
     @classmethod
     def _pixels_only(cls, children: tuple[Op, ...]) -> tuple[Op, ...]:
         for position, child in enumerate(children, 1):
-            if child.stage != "pixels" or is_python(child):
+            if child.stage != "pixels" or isinstance(child, Python):
                 raise ValueError(
                     f"op {position} must be one on uint8 pixels, got {child.op}, which can't be left to chance here"
                 )
@@ -57,7 +57,7 @@ class Container(Op):
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments that differ from their defaults, ready for TOML."""
-        return {**super().arguments(), "ops": [{"op": child.op, **child.arguments()} for child in self.ops]}
+        return {**super().arguments(), "ops": tables_of(self.ops)}
 
 
 class RandomApply(Container):

@@ -13,6 +13,7 @@ from torch import nn
 
 from dalipipe import __version__
 from dalipipe.errors import ConfigError
+from dalipipe.recipes.ops.base import tables_of
 from dalipipe.training.network.trained import TrainedModel
 from dalipipe.writing import write_file
 
@@ -60,7 +61,7 @@ def metadata(trained: TrainedModel) -> dict[str, Any]:
     recipe = trained.recipe
     channels, height, width = recipe.output_shape
     mean, std = recipe.levels or ((0.0,) * 3, (1.0,) * 3)
-    steps = [{"op": op.op, **op.arguments()} for op in recipe.ops if op.stage != "range"]
+    steps = tables_of([op for op in recipe.ops if op.stage != "range"])
     return {
         "classes": list(trained.classes),
         "preprocessing": {
